@@ -1,0 +1,39 @@
+"""Prompt pairs as text and tokens, the tasks that make them, corruptions, and validated lists."""
+
+from __future__ import annotations
+
+from .corruptions import CORRUPTIONS, corrupt
+from .data_files import data_folder
+from .pair import (
+    PromptError,
+    PromptPair,
+    TokenizerCarrier,
+    TokenPair,
+    UnfitPrompt,
+    as_token_pair,
+    decode,
+    tokenize,
+)
+from .registry import TASKS, get_task
+from .task import Task
+from .validation import build, read_prompts, write_prompts
+
+__all__ = [
+    "CORRUPTIONS",
+    "TASKS",
+    "PromptError",
+    "PromptPair",
+    "Task",
+    "TokenPair",
+    "TokenizerCarrier",
+    "UnfitPrompt",
+    "as_token_pair",
+    "build",
+    "corrupt",
+    "data_folder",
+    "decode",
+    "get_task",
+    "read_prompts",
+    "tokenize",
+    "write_prompts",
+]

@@ -1,0 +1,147 @@
+"""How a clean prompt becomes a corrupted one, by name (sections 4.1 and E.3)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from .ioi import names
+from .pair import (
+    PromptError,
+    PromptPair,
+    TokenizerCarrier,
+    TokenPair,
+    UnfitPrompt,
+    as_token_pair,
+    bos_ids,
+    encode,
+    label,
+    target_ids,
+)
+from .seeded import draw
+
+RANDOM_POSITION = 3
+
+
+def _repeated_subject(pair: PromptPair) -> tuple[str, int]:
+    """The name that stands twice in the prompt, and where its second place starts (characters)."""
+    words = [(match[0], match.start()) for match in re.finditer(r"\b[A-Z]\w+", pair.clean)]
+    counts = Counter(word for word, _ in words)
+    repeated = sorted(word for word, count in counts.items() if count == 2)
+    indirect_object = pair.target.strip() if isinstance(pair.target, str) else ""
+    if len(repeated) != 1 or counts[indirect_object] != 1:
+        raise UnfitPrompt(
+            f"{label(pair)}: a name swap needs one name twice and the target's name once; twice "
+            f"stand {repeated}, and the target {pair.target!r} {counts[indirect_object]} times",
+            "no repeated subject",
+        )
+    return repeated[0], [start for word, start in words if word == repeated[0]][1]
+
+
+def _rename_second_subject(pair: PromptPair, name: str) -> PromptPair:
+    subject, start = _repeated_subject(pair)
+    end = start + len(subject)
+    return replace(pair, corrupted=pair.clean[:start] + name + pair.clean[end:])
+
+
+def name_swap(model: TokenizerCarrier, pair: PromptPair, seed: int = 0) -> PromptPair:
+    """Put the indirect object in the subject's second place: "…, John gave" → "…, Mary gave".
+
+    Raises UnfitPrompt where not exactly one name is repeated; `seed` changes nothing.
+    """
+    return _rename_second_subject(pair, str(pair.target).strip())
+
+
+def abc(model: TokenizerCarrier, pair: PromptPair, seed: int = 0) -> PromptPair:
+    """Put a third name in the subject's second place: "…, John gave" → "…, Anna gave".
+
+    Drawn per prompt from (seed, prompt_id). Raises UnfitPrompt as `name_swap` does.
+    """
+    words = set(re.findall(r"\w+", pair.clean))
+    others = [name for name in names() if name not in words]
+    key = pair.prompt_id or pair.clean
+    return _rename_second_subject(pair, others[draw(len(others), seed, key, "third name")])
+
+
+def random_token(
+    model: TokenizerCarrier, pair: PromptPair, seed: int = 0, position: int = RANDOM_POSITION
+) -> TokenPair:
+    """Put another token at `position` (0-based after any BOS).
+
+    Uniform over the vocabulary without special tokens; drawn per prompt from (seed, prompt_id,
+    position), so that neither order nor number of prompts matters. Raises UnfitPrompt where the
+    prompt has no token there.
+    """
+    if isinstance(position, bool) or not isinstance(position, int) or position < 0:
+        raise PromptError(f"random_token: position {position!r} is not a whole number from 0 on")
+    clean = encode(model, pair.clean)
+    if position >= len(clean):
+        raise UnfitPrompt(
+            f"{label(pair)}: the prompt has {len(clean)} tokens, so there is none at position "
+            f"{position} (0-based) to replace; use a longer prompt or another position",
+            "prompt too short",
+        )
+    token = _other_token(model, clean[position], (seed, pair.prompt_id or pair.clean, position))
+    bos = bos_ids(model)
+    corrupted = (*clean[:position], token, *clean[position + 1 :])
+    tokens = TokenPair(bos + clean, bos + corrupted, target_ids(model, pair), pair.prompt_id)
+    return as_token_pair(model, tokens)
+
+
+def special_tokens(model: TokenizerCarrier) -> frozenset[int]:
+    """Ids never drawn: BOS and its like, and added tokens marked special (Gemma's <unused…>)."""
+    return _special_tokens(model.tokenizer, len(model.tokenizer))
+
+
+# The size is part of the key because a tokenizer can be given more tokens later.
+@lru_cache(maxsize=8)
+def _special_tokens(tokenizer: Any, size: int) -> frozenset[int]:
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    marked = {token for token, entry in added.items() if entry.special}
+    return frozenset(marked | set(tokenizer.all_special_ids))
+
+
+def _other_token(model: TokenizerCarrier, token: int, key: tuple[object, ...]) -> int:
+    special = special_tokens(model)
+    size = len(model.tokenizer)
+    if len(special | {token}) >= size:
+        raise PromptError(f"the tokenizer's {size} tokens leave none to replace token {token} by")
+    # Rejection keeps the draw uniform without listing the vocabulary.
+    attempt = 0
+    while True:
+        found = draw(size, *key, attempt)
+        known = model.tokenizer.convert_ids_to_tokens(found) is not None
+        if known and found != token and found not in special:
+            return found
+        attempt += 1
+
+
+CORRUPTIONS: dict[str, Callable[..., PromptPair | TokenPair]] = {
+    "name_swap": name_swap,
+    "abc": abc,
+    "random_token": random_token,
+}
+OPTIONS: dict[str, tuple[str, ...]] = {"random_token": ("position",)}
+
+
+def check_corruption(name: str, known: tuple[str, ...] | None = None) -> None:
+    """Raise PromptError unless `name` is among `known` (default: every corruption)."""
+    known = tuple(CORRUPTIONS) if known is None else known
+    if name not in known:
+        raise PromptError(f"unknown corruption {name!r}; known: {', '.join(known)}")
+
+
+def corrupt(
+    model: TokenizerCarrier, pair: PromptPair, name: str, seed: int = 0, **options: Any
+) -> TokenPair:
+    """The checked token pair of `pair` under the corruption called `name`.
+
+    Raises PromptError on an unknown name or a pair that does not fit this tokenizer.
+    """
+    check_corruption(name)
+    corrupted = CORRUPTIONS[name](model, pair, seed, **options)
+    return replace(as_token_pair(model, corrupted), corruption=name)
