@@ -1,0 +1,91 @@
+"""Backend 'autograd': f and its derivatives by differentiating batched patched runs in t.
+
+The reference and the fallback: one scalar t per row, as many reverse passes as the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from hvp_patching.paths.base_run import BaseRun, Hook, log_probability
+from hvp_patching.paths.precision import DecomposedLayerNorm
+from hvp_patching.paths.rows import (
+    Progress,
+    Request,
+    Row,
+    by_layer,
+    bytes_of_logits,
+    bytes_per_token,
+    chunks,
+    directions,
+    make_rows,
+    no_progress,
+    node_column,
+)
+from hvp_patching.sites import Component, n_layers
+
+
+def autograd_jets(
+    run: BaseRun,
+    components: Sequence[Component],
+    request: Request,
+    memory: int,
+    progress: Progress = no_progress,
+) -> torch.Tensor:
+    """Jets [n_components, n_nodes, max order + 1], NaN where the request asks for less."""
+    nodes = list(request)
+    width = max(request.values()) + 1
+    values = torch.full((len(components), len(nodes), width), torch.nan, dtype=torch.float64)
+    for order in sorted(set(request.values())):
+        group = [t for t in nodes if request[t] == order]
+        for members in by_layer(make_rows(components, group)).values():
+            for chunk in chunks(members, _rows_per_pass(run, members[0].layer, order, memory)):
+                for row, jet in zip(chunk, _pass(run, chunk, order), strict=True):
+                    values[row.component, nodes.index(row.node), : order + 1] = jet
+                progress(len(chunk) / (len(components) * len(nodes)))
+    return values
+
+
+def _rows_per_pass(run: BaseRun, layer: int, order: int, memory: int) -> int:
+    """How many rows fit: reverse mode keeps the graphs of all layers after the site."""
+    blocks = (n_layers(run.model) - layer) * 3 * max(1, order)
+    per_row = blocks * run.suffix.shape[1] * bytes_per_token(run.model)
+    return max(1, memory // (per_row + 2 * (order + 1) * bytes_of_logits(run)))
+
+
+def _pass(run: BaseRun, rows: Sequence[Row], order: int) -> torch.Tensor:
+    """One batch of patched runs at a single layer, differentiated: jets [n_rows, order + 1]."""
+    layer = rows[0].layer
+    direction = directions(rows, run.delta[layer], run.site)
+    t = node_column(rows, direction).requires_grad_(order > 0)
+    prefix = _expanded_after(run.prefix_copy(), layer, len(rows))
+    with torch.enable_grad(), DecomposedLayerNorm():
+        logits = run.logits([(run.site.hook_name(layer), _patch(direction, t))], prefix)
+        derivative = log_probability(logits, run.target_ids)
+        columns = [derivative]
+        for k in range(1, order + 1):
+            (grad,) = torch.autograd.grad(derivative.sum(), t, create_graph=k < order)
+            derivative = grad.flatten()
+            columns.append(derivative)
+    return torch.stack([c.detach().double() for c in columns], dim=-1).cpu()
+
+
+def _patch(direction: torch.Tensor, t: torch.Tensor) -> Hook:
+    def hook(activation: torch.Tensor, hook: object) -> torch.Tensor:
+        return activation + t * direction
+
+    return hook
+
+
+def _expanded_after(prefix: DynamicCache | None, layer: int, rows: int) -> DynamicCache | None:
+    """Repeat the cached keys and values of the layers after `layer` for every row."""
+    if prefix is not None:
+        cached: Any
+        for cached in prefix.layers[layer + 1 :]:
+            cached.keys = cached.keys.expand(rows, *cached.keys.shape[1:])
+            cached.values = cached.values.expand(rows, *cached.values.shape[1:])
+    return prefix

@@ -1,0 +1,152 @@
+"""Jets of patch paths: f, f', f'', … at chosen nodes, for many components of one prompt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from hvp_patching.paths.autograd import autograd_jets
+from hvp_patching.paths.base_run import BaseRun, base_run
+from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, Request, no_progress
+from hvp_patching.paths.taylor import taylor_jets
+from hvp_patching.paths.taylor_tensor import MAX_ORDER, UnsupportedOperation
+from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
+from hvp_patching.sites import Component, get_site, resolve_components
+
+log = logging.getLogger(__name__)
+
+Backend = Callable[[BaseRun, Sequence[Component], Request, int, Progress], torch.Tensor]
+BACKENDS: dict[str, Backend] = {"taylor": taylor_jets, "autograd": autograd_jets}
+ENGINE_VERSION = 1  # part of every store key: raise it when jets change beyond rounding
+
+
+@dataclass(frozen=True)
+class Jets:
+    """Derivatives of f(t) = m(a + tδ) for the components of one prompt.
+
+    values: float64 [n_components, n_nodes, order + 1], f, f', f'', …; NaN where a node was asked
+    for a lower order. nodes: points of [0, 1]. components: DataFrame with columns layer, index.
+    """
+
+    values: torch.Tensor
+    nodes: tuple[float, ...]
+    components: pd.DataFrame
+
+    def at(self, node: float, order: int) -> torch.Tensor:
+        """The derivative of `order` at `node`, [n_components]; ValueError if not computed."""
+        for i, known in enumerate(self.nodes):
+            if abs(known - node) < 1e-9 and order < self.values.shape[2]:
+                column = self.values[:, i, order]
+                if not bool(column.isnan().all()):
+                    return column
+        raise ValueError(
+            f"the jets hold no derivative of order {order} at node {node:g}; "
+            f"compute them with path_jets(nodes=..., order=...)"
+        )
+
+    def to_frame(self, prompt_id: str) -> pd.DataFrame:
+        """One row per component and node: prompt_id, layer, index, node, f, f1, f2, …"""
+        n, m, width = self.values.shape
+        frame = self.components.loc[self.components.index.repeat(m)].reset_index(drop=True)
+        frame.insert(0, "prompt_id", prompt_id)
+        frame["node"] = list(self.nodes) * n
+        names = ["f", *(f"f{k}" for k in range(1, width))]
+        frame[names] = self.values.reshape(n * m, width).numpy()
+        return frame
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame) -> Jets:
+        """The inverse of to_frame, for the rows of one prompt."""
+        nodes = tuple(float(node) for node in frame["node"].unique())
+        names = [name for name in ("f", "f1", "f2", "f3") if name in frame]
+        values = torch.tensor(frame[names].to_numpy()).reshape(-1, len(nodes), len(names))
+        components = frame[["layer", "index"]].drop_duplicates().reset_index(drop=True)
+        return cls(values, nodes, components)
+
+
+def path_jets(
+    model: Any,
+    pair: PromptPair | TokenPair,
+    site: str = "attn_heads",
+    nodes: Iterable[float] | Mapping[float, int] = (0.0,),
+    order: int = 2,
+    backend: str = "auto",
+    components: Iterable[Component] | None = None,
+    direction: str = "noising",
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress = no_progress,
+) -> Jets:
+    """Derivatives of the patch path f(t) = m(a + tδ) of every component (section 3.1).
+
+    nodes: points in [0, 1], or a mapping from node to the order wanted there (then `order` is
+    ignored); order: 0 to 3; backend: 'taylor', 'autograd', or 'auto' (Taylor mode, and autograd
+    with one warning where the model uses an operation that Taylor mode does not know);
+    components: (layer, index) pairs, all by default; memory: bytes for one pass; progress is
+    called with the fraction of the work that each pass has done.
+    Returns Jets; m is a log-probability in nats. ValueError for an unknown site, backend or
+    direction, a node outside [0, 1], an order outside 0…3, a bad pair, or a model in train mode.
+    """
+    request = normalise_request(nodes, order)
+    if backend != "auto" and backend not in BACKENDS:
+        raise ValueError(f"unknown backend '{backend}'; choose auto, {', '.join(BACKENDS)}")
+    run = base_run(model, as_token_pair(model, pair), get_site(site), direction)
+    chosen = resolve_components(run.site, run.sizes, components)
+    values = _compute(run, chosen, request, backend, memory, progress)
+    frame = pd.DataFrame(chosen, columns=["layer", "index"])
+    return Jets(values, tuple(request), frame)
+
+
+def _compute(
+    run: BaseRun,
+    components: Sequence[Component],
+    request: Request,
+    backend: str,
+    memory: int,
+    progress: Progress,
+) -> torch.Tensor:
+    if backend != "auto":
+        return BACKENDS[backend](run, components, request, memory, progress)
+    try:
+        return taylor_jets(run, components, request, memory, progress)
+    except UnsupportedOperation as error:
+        log.warning("%s; falling back to the autograd backend", error)
+        return autograd_jets(run, components, request, memory, progress)
+
+
+def normalise_request(nodes: Iterable[float] | Mapping[float, int], order: int) -> dict[float, int]:
+    """Nodes as a checked mapping from node to order; ValueError names the offending value."""
+    items = nodes.items() if isinstance(nodes, Mapping) else [(node, order) for node in nodes]
+    request: dict[float, int] = {}
+    for node, wanted in items:
+        if not 0.0 <= float(node) <= 1.0:
+            raise ValueError(f"node {float(node):g} lies outside [0, 1]")
+        if not 0 <= wanted <= MAX_ORDER:
+            raise ValueError(f"order {wanted} requested; orders 0 to {MAX_ORDER} are available")
+        if float(node) in request:
+            raise ValueError(f"node {float(node):g} is requested twice")
+        request[float(node)] = int(wanted)
+    if not request:
+        raise ValueError("no nodes requested; give at least one point in [0, 1]")
+    return request
+
+
+def activation_patching(
+    model: Any,
+    pair: PromptPair | TokenPair,
+    site: str = "attn_heads",
+    components: Iterable[Component] | None = None,
+    direction: str = "noising",
+    backend: str = "auto",
+    memory: int = DEFAULT_MEMORY,
+) -> torch.Tensor:
+    """True effect Δ = f(1) − f(0) of patching each component, float64 [n_components], in nats.
+
+    Section 3.1. Errors as in path_jets.
+    """
+    jets = path_jets(model, pair, site, {0.0: 0, 1.0: 0}, 0, backend, components, direction, memory)
+    return jets.at(1.0, 0) - jets.at(0.0, 0)
