@@ -1,0 +1,69 @@
+"""Second-order attribution patching: which attribution scores to trust, and how to correct them.
+
+>>> import hvp_patching as hp
+>>> model = hp.load_model("tiny-gpt2", dtype="float64")
+>>> pair = hp.PromptPair(
+...     clean="When Mary and John went to the store, John gave a drink to",
+...     corrupted="When Mary and John went to the store, Mary gave a drink to",
+...     target=" Mary",
+... )
+>>> jets = hp.path_jets(model, pair, site="attn_heads", nodes=(0.0, 0.5), order=2)
+>>> tuple(jets.values.shape)  # heads, nodes, f f' f''
+(12, 2, 3)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hvp_patching import estimators
+    from hvp_patching.baselines import gim
+    from hvp_patching.models import from_huggingface, list_models, load_model
+    from hvp_patching.paths import Jets, activation_patching, path_jets, site_attribution
+    from hvp_patching.prompts import PromptPair, TokenPair, as_token_pair, tokenize
+    from hvp_patching.screening import reliability, screen_flag_fix
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Jets",
+    "PromptPair",
+    "TokenPair",
+    "activation_patching",
+    "as_token_pair",
+    "estimators",
+    "from_huggingface",
+    "gim",
+    "list_models",
+    "load_model",
+    "path_jets",
+    "reliability",
+    "screen_flag_fix",
+    "site_attribution",
+    "tokenize",
+]
+
+# Resolved on first use: importing transformer_lens takes seconds, and the workflow's table and
+# metric rules need none of it.
+_HOMES = {
+    "baselines": ("gim",),
+    "models": ("from_huggingface", "list_models", "load_model"),
+    "paths": ("Jets", "activation_patching", "path_jets", "site_attribution"),
+    "prompts": ("PromptPair", "TokenPair", "as_token_pair", "tokenize"),
+    "screening": ("reliability", "screen_flag_fix"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "estimators":
+        return importlib.import_module("hvp_patching.estimators")
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"hvp_patching.{module}"), name)
+    raise AttributeError(f"module 'hvp_patching' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

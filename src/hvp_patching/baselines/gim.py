@@ -1,0 +1,187 @@
+"""GIM: attribution patching with modified gradients, through the authors' package ``gim-explain``.
+
+The package changes three things in the backward pass and nothing in the forward pass: normalisation
+statistics are constants, the attention softmax is differentiated at a higher temperature, and the
+gradients of queries, keys and values are scaled down. It is written for HookedTransformer; this
+module makes it act on a TransformerBridge and notices when a part of it does not.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import gim as gim_explain
+import torch
+import torch.nn.functional as F
+from transformer_lens.model_bridge.generalized_components.normalization import (
+    NATIVE_PATH_EDIT_FALLBACK_WARNING,
+)
+
+from hvp_patching.paths.gradients import site_attribution
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from hvp_patching.prompts.pair import PromptPair, TokenPair
+
+NORM_HOOK = "hook_scale"
+QKV_HOOKS = (".attn.hook_q", ".attn.hook_k", ".attn.hook_v")
+
+
+class GimInactive(ValueError):
+    """A requested gradient modification did not act on the model."""
+
+
+def gim(
+    model: TransformerBridge,
+    pair: PromptPair | TokenPair,
+    site: str = "attn_heads",
+    direction: str = "noising",
+) -> torch.Tensor:
+    """GIM's estimate of every component's effect: modified gradient times patch direction.
+
+    Returns a float64 tensor [n_components] in the order of the site's components, in units of the
+    metric (nats). Raises ``GimInactive`` where one of the modifications never fired, else as
+    ``site_attribution`` does. Baseline of the paper's section 4.1.
+    """
+    return site_attribution(model, pair, site, direction, partial(gim_context, model))
+
+
+@contextmanager
+def gim_context(
+    model: TransformerBridge,
+    *,
+    freeze_norm: bool = True,
+    softmax_temperature: float | None = 2.0,
+    q_scale: float | None = 0.25,
+    k_scale: float | None = 0.25,
+    v_scale: float | None = 0.5,
+) -> Iterator[None]:
+    """Forward passes inside keep their values (to rounding) and get GIM's gradients.
+
+    ``freeze_norm=False``, ``softmax_temperature`` None or 1, and all three scales None turn the
+    three modifications off. The defaults are the package's. Model and torch are restored on exit,
+    also after an exception. Raises ``GimInactive`` on a normal exit if a requested modification
+    did not act in every layer, which includes leaving the context without a forward pass.
+    """
+    tempered = softmax_temperature is not None and softmax_temperature != 1.0
+    scaled = any(scale is not None for scale in (q_scale, k_scale, v_scale))
+    suffixes = (NORM_HOOK,) * freeze_norm + QKV_HOOKS * scaled
+    watched = _hook_names(model, suffixes)
+    n_attention = len(_hook_names(model, QKV_HOOKS[:1])) if tempered else 0
+    fired: set[str] = set()
+    softmax_calls = [0]
+
+    with ExitStack() as stack:
+        stack.enter_context(_expected_warning_silenced())
+        stack.enter_context(_firing_recorded(model, watched, fired))
+        stack.enter_context(
+            gim_explain.GIM(
+                model,
+                freeze_norm=freeze_norm,
+                softmax_temperature=softmax_temperature,
+                q_scale=q_scale,
+                k_scale=k_scale,
+                v_scale=v_scale,
+            )
+        )
+        if tempered:
+            stack.enter_context(_softmax_takes_dtype(softmax_calls))
+        yield
+    _check_all_fired(watched, fired)
+    if softmax_calls[0] < n_attention:
+        raise GimInactive(
+            f"GIM's softmax temperature acted {softmax_calls[0]} times in {n_attention} attention "
+            "layers: load the model with eager attention and run it inside the context."
+        )
+
+
+def _hook_names(model: TransformerBridge, suffixes: tuple[str, ...]) -> dict[int, str]:
+    """Hook points by identity, since a bridge lists one point under several names."""
+    found: dict[int, str] = {}
+    for suffix in suffixes:
+        matching = {id(hp): name for name, hp in model.hook_dict.items() if name.endswith(suffix)}
+        if not matching:
+            raise GimInactive(
+                f"The model has no hook named *{suffix}, which GIM modifies: "
+                "pass a TransformerBridge of a decoder with separate q, k and v hooks."
+            )
+        found |= matching
+    return found
+
+
+def _check_all_fired(watched: dict[int, str], fired: set[str]) -> None:
+    silent = sorted(set(watched.values()) - fired)
+    if silent:
+        raise GimInactive(
+            f"{len(silent)} of the {len(watched)} hooks that GIM modifies never fired "
+            f"(first: {silent[0]}): run a whole forward pass of this model inside the context."
+        )
+
+
+@contextmanager
+def _firing_recorded(
+    model: TransformerBridge, watched: dict[int, str], fired: set[str]
+) -> Iterator[None]:
+    """Note which of the watched hook points see a tensor; the tensor is left alone."""
+
+    def record(tensor: torch.Tensor, hook: Any, name: str) -> None:
+        fired.add(name)
+
+    hooks = [(name, partial(record, name=name)) for name in watched.values()]
+    with model.hooks(fwd_hooks=hooks):
+        yield
+
+
+@contextmanager
+def _expected_warning_silenced() -> Iterator[None]:
+    """Freezing a norm edits its scale, which the bridge announces at every norm of every pass."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=re.escape(NATIVE_PATH_EDIT_FALLBACK_WARNING))
+        yield
+
+
+@contextmanager
+def _softmax_takes_dtype(calls: list[int]) -> Iterator[None]:
+    """Let the package's softmax replacements accept the arguments that models pass.
+
+    Models call ``F.softmax(scores, dim=-1, dtype=torch.float32)``; the replacements know neither
+    ``dtype`` nor ``_stacklevel``. The cast that ``dtype`` asks for is done first. Only softmax is
+    replaced, not log_softmax: the metric's own normalisation keeps its true gradient.
+    """
+    owners = (F, torch, torch.Tensor)
+    replaced = tuple(owner.softmax for owner in owners)
+    try:
+        for owner, patched in zip(owners, replaced, strict=True):
+            setattr(owner, "softmax", _with_dtype(patched, calls, owner is F))  # noqa: B010
+        yield
+    finally:
+        for owner, patched in zip(owners, replaced, strict=True):
+            setattr(owner, "softmax", patched)  # noqa: B010
+
+
+def _with_dtype(
+    patched: Callable[..., torch.Tensor], calls: list[int], functional: bool
+) -> Callable[..., torch.Tensor]:
+    """``patched`` with the signature it stands in for, every call counted."""
+
+    def softmax(
+        input: torch.Tensor, dim: int | None = None, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        calls[0] += 1
+        return patched(input if dtype is None else input.to(dtype), dim=dim)
+
+    def functional_softmax(
+        input: torch.Tensor,
+        dim: int | None = None,
+        _stacklevel: int = 3,
+        dtype: torch.dtype | None = None,
+    ) -> torch.Tensor:
+        return softmax(input, dim, dtype)
+
+    return functional_softmax if functional else softmax

@@ -1,0 +1,166 @@
+"""Content-addressed store of per-prompt jets: nothing that is there is ever computed again.
+
+One entry holds the derivatives of all requested components at one node. Its name is the sha256
+of everything the numbers depend on; its first 32 bytes are the sha256 of the rest, a safetensors
+payload, so a truncated or altered entry is noticed, reported and recomputed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load, save
+
+from hvp_patching.paths.jets import ENGINE_VERSION, Jets, normalise_request, path_jets
+from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, Request, no_progress
+from hvp_patching.paths.taylor_tensor import MAX_ORDER
+from hvp_patching.prompts.pair import TokenPair
+from hvp_patching.sites import Component
+
+log = logging.getLogger(__name__)
+
+DIGEST_BYTES = 32
+Entry = dict[str, torch.Tensor]  # values [n_components, order + 1], components [n_components, 2]
+
+
+@dataclass(frozen=True)
+class JetKey:
+    """Everything that the derivatives at one node depend on."""
+
+    weights: str
+    clean_ids: tuple[int, ...]
+    corrupted_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+    corruption: str
+    site: str
+    components: tuple[Component, ...] | None
+    node: float
+    order: int
+    dtype: str
+    direction: str
+    backend: str
+    engine: int = ENGINE_VERSION
+
+    def digest(self) -> str:
+        """Name of the entry: sha256 of the key, in hexadecimal."""
+        text = json.dumps(asdict(self) | {"node": f"{self.node:.12f}"}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Store:
+    """Entries below `root`, one file per key: named tensors of one prompt at one node."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def path(self, key: JetKey) -> Path:
+        """Where the entry of `key` lies, whether or not it is there."""
+        digest = key.digest()
+        return self.root / digest[:2] / digest[2:]
+
+    def get(self, key: JetKey) -> Entry | None:
+        """The stored tensors, or None; a damaged entry is reported, removed and then absent."""
+        path = self.path(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        digest, payload = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        if hashlib.sha256(payload).digest() != digest:
+            log.warning("store entry %s is damaged (checksum differs); computing it again", path)
+            path.unlink(missing_ok=True)
+            return None
+        return load(payload)
+
+    def put(self, key: JetKey, entry: Entry) -> None:
+        """Write the entry atomically; a killed or failed write leaves nothing behind."""
+        path = self.path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        payload = save({name: tensor.contiguous() for name, tensor in entry.items()})
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(payload).digest() + payload)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def stored_jets(
+    store: Store,
+    model: Any,
+    tokens: TokenPair,
+    site: str,
+    nodes: Request,
+    backend: str = "auto",
+    components: tuple[Component, ...] | None = None,
+    direction: str = "noising",
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress = no_progress,
+) -> tuple[Jets, int]:
+    """path_jets through the store: the jets, and how many of the nodes had to be computed.
+
+    An entry of a higher order serves a request for a lower one. Needs a model from load_model
+    (its `hvp_identity` names the weights). Errors as in path_jets.
+    """
+    request = normalise_request(nodes, 0)
+    key = JetKey(
+        weights=model.hvp_identity,
+        clean_ids=tokens.clean_ids,
+        corrupted_ids=tokens.corrupted_ids,
+        target_ids=tokens.target_ids,
+        corruption=tokens.corruption,
+        site=site,
+        components=components,
+        node=0.0,
+        order=0,
+        dtype=str(model.cfg.dtype),
+        direction=direction,
+        backend=backend,
+    )
+    found = {
+        node: _lookup(store, replace(key, node=node), order) for node, order in request.items()
+    }
+    missing = {node: request[node] for node, entry in found.items() if entry is None}
+    if missing:
+        jets = path_jets(
+            model, tokens, site, missing, 0, backend, components, direction, memory, progress
+        )
+        for i, (node, order) in enumerate(missing.items()):
+            entry = {
+                "values": jets.values[:, i, : order + 1],
+                "components": torch.tensor(jets.components.to_numpy()),
+            }
+            found[node] = entry
+            store.put(replace(key, node=node, order=order), entry)
+    return _assemble({node: entry for node, entry in found.items() if entry}, request), len(missing)
+
+
+def _lookup(store: Store, key: JetKey, order: int) -> Entry | None:
+    """The stored entry at the key's node with at least `order` derivatives."""
+    for available in range(order, MAX_ORDER + 1):
+        entry = store.get(replace(key, order=available))
+        if entry is not None:
+            return entry
+    return None
+
+
+def _assemble(entries: dict[float, Entry], request: Request) -> Jets:
+    """One Jets from the entries of its nodes, NaN where the request asks for less."""
+    components = next(iter(entries.values()))["components"]
+    width = max(request.values()) + 1
+    values = torch.full((len(components), len(request), width), torch.nan, dtype=torch.float64)
+    for i, (node, order) in enumerate(request.items()):
+        values[:, i, : order + 1] = entries[node]["values"][:, : order + 1]
+    frame = pd.DataFrame(components.numpy(), columns=["layer", "index"])
+    return Jets(values, tuple(request), frame)

@@ -1,0 +1,193 @@
+"""Estimators of the patching effect Δ = f(1) − f(0) as quadrature rules over jets.
+
+Each formula of the paper is a list of (node, order, weight): the estimate is
+Σ weight · f^(order)(node). Costs are the paper's nominal ones, in backward passes per component
+and prompt (section 4.1).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+
+from hvp_patching.paths.jets import Jets
+
+Term = tuple[Fraction, int, float]  # node, order of the derivative, weight
+
+
+@dataclass(frozen=True)
+class QuadratureRule:
+    """An estimator that is a weighted sum of derivatives at nodes of the path."""
+
+    name: str
+    cost: int
+    terms: tuple[Term, ...]
+
+    def __call__(self, jets: Jets) -> torch.Tensor:
+        """Estimates in nats, float64 [n_components]; ValueError if the jets lack a derivative."""
+        parts = [weight * jets.at(float(node), order) for node, order, weight in self.terms]
+        return torch.stack(parts).sum(0)
+
+    def request(self) -> dict[float, int]:
+        """The nodes that the rule needs and the highest derivative at each, for path_jets."""
+        return _merge((float(node), order) for node, order, _ in self.terms)
+
+
+@dataclass(frozen=True)
+class MedianRule:
+    """The per-component median of several rules (section 4.3, 'per-head median over K')."""
+
+    name: str
+    cost: int
+    rules: tuple[QuadratureRule, ...]
+
+    def __call__(self, jets: Jets) -> torch.Tensor:
+        """Estimates in nats, float64 [n_components]; ValueError if the jets lack a derivative."""
+        return torch.stack([rule(jets) for rule in self.rules]).median(0).values
+
+    def request(self) -> dict[float, int]:
+        """The nodes that the rules need and the highest derivative at each, for path_jets."""
+        return required_jets(self.rules)
+
+
+Estimator = QuadratureRule | MedianRule
+
+
+def required_jets(estimators: Iterable[Estimator]) -> dict[float, int]:
+    """Union of several estimators' requests: increasing nodes, the highest order at each."""
+    return _merge(item for estimator in estimators for item in estimator.request().items())
+
+
+def _merge(items: Iterable[tuple[float, int]]) -> dict[float, int]:
+    merged: dict[float, int] = {}
+    for node, order in items:
+        merged[node] = max(order, merged.get(node, 0))
+    return dict(sorted(merged.items()))
+
+
+def _count(n: int, symbol: str, name: str) -> int:
+    if n < 1:
+        raise ValueError(f"{name} needs {symbol} ≥ 1, got {n}")
+    return n
+
+
+def AP() -> QuadratureRule:
+    """Attribution patching, f'(0) (equation 1)."""
+    return QuadratureRule("ap", 1, ((Fraction(0), 1, 1.0),))
+
+
+def HVP() -> QuadratureRule:
+    """HVP correction, f'(0) + ½f''(0) (definition 2, equation 4)."""
+    return QuadratureRule("hvp", 2, ((Fraction(0), 1, 1.0), (Fraction(0), 2, 0.5)))
+
+
+def MS_HVP(K: int) -> QuadratureRule:
+    """Multi-step HVP, Σ_k [f'(k/K)/K + f''(k/K)/(2K²)] (equation 5, algorithm 1)."""
+    _count(K, "K", "MS_HVP")
+    terms: list[Term] = []
+    for k in range(K):
+        node = Fraction(k, K)
+        terms += [(node, 1, 1 / K), (node, 2, 1 / (2 * K * K))]
+    return QuadratureRule(f"ms_hvp_{K}", 2 * K, tuple(terms))
+
+
+IG_NODES: dict[str, Fraction] = {
+    "midpoint": Fraction(1, 2),
+    "left": Fraction(0),
+    "right": Fraction(1),
+}
+
+
+def IG(N: int, nodes: str = "midpoint") -> QuadratureRule:
+    """Integrated gradients per component, (1/N) Σ_j f'((j + s)/N), s = ½, 0 or 1 (section 4.1)."""
+    _count(N, "N", "IG")
+    if nodes not in IG_NODES:
+        raise ValueError(f"unknown IG nodes '{nodes}'; choose one of: {', '.join(IG_NODES)}")
+    name = f"ig_{N}" if nodes == "midpoint" else f"ig_{nodes}_{N}"
+    terms = tuple(((j + IG_NODES[nodes]) / N, 1, 1 / N) for j in range(N))
+    return QuadratureRule(name, N, terms)
+
+
+def IH_PI(K: int) -> QuadratureRule:
+    """Path-integrated Hessian, f'(0) + Σ_k f''(k/K) ∫ −γ ln γ dγ over step k (appendix D.2).
+
+    The weights sum to ¼ where a second-order Taylor expansion needs ½: it under-corrects.
+    """
+    _count(K, "K", "IH_PI")
+
+    def primitive(g: float) -> float:
+        return 0.0 if g == 0.0 else g * g * (0.25 - 0.5 * math.log(g))
+
+    terms: list[Term] = [(Fraction(0), 1, 1.0)]
+    for k in range(K):
+        weight = primitive((k + 1) / K) - primitive(k / K)
+        terms.append((Fraction(k, K), 2, weight))
+    return QuadratureRule(f"ih_pi_{K}", 2 * K, tuple(terms))
+
+
+def IH_DR(n: int) -> QuadratureRule:
+    """Double Riemann sum of the integrated Hessian, f'(0) + n⁻² Σ_αβ αβ f''(αβ) (appendix D.2)."""
+    _count(n, "n", "IH_DR")
+    midpoints = [Fraction(2 * i + 1, 2 * n) for i in range(n)]
+    weights: defaultdict[Fraction, float] = defaultdict(float)
+    for alpha in midpoints:
+        for beta in midpoints:
+            weights[alpha * beta] += float(alpha * beta) / n**2
+    terms: list[Term] = [(Fraction(0), 1, 1.0)]
+    terms += [(node, 2, weight) for node, weight in sorted(weights.items())]
+    return QuadratureRule(f"ih_dr_{n}", 2 * n * n, tuple(terms))
+
+
+def THIRD_ORDER() -> QuadratureRule:
+    """Third-order Taylor expansion, f'(0) + ½f''(0) + f'''(0)/6 (section 4.2, figure 6a)."""
+    zero = Fraction(0)
+    return QuadratureRule("third_order", 3, ((zero, 1, 1.0), (zero, 2, 0.5), (zero, 3, 1 / 6)))
+
+
+def FD_HVP(h: Fraction = Fraction(1, 100)) -> QuadratureRule:
+    """Finite-difference HVP, f'(0) + (f'(h) − f'(0))/(2h) (section 4.2, figure 6a)."""
+    if not 0 < h <= 1:
+        raise ValueError(f"FD_HVP needs a step 0 < h ≤ 1, got {float(h):g}")
+    slope = 1 / (2 * float(h))
+    return QuadratureRule("fd_hvp", 2, ((Fraction(0), 1, 1.0 - slope), (Fraction(h), 1, slope)))
+
+
+def K_MEDIAN(steps: tuple[int, ...] = (5, 10, 20)) -> MedianRule:
+    """Per-component median of MS_HVP over several K (section 4.3).
+
+    The nodes of K = 5 and 10 lie among those of 20, so the cost is that of the largest.
+    """
+    if not steps:
+        raise ValueError("K_MEDIAN needs at least one K")
+    return MedianRule("k_median", 2 * max(steps), tuple(MS_HVP(K) for K in steps))
+
+
+# Names as they stand in the config and in every table; (\d+) is the rule's number of steps.
+NAMES: dict[str, Callable[..., Estimator]] = {
+    r"ap": AP,
+    r"hvp": HVP,
+    r"ms_hvp_(\d+)": MS_HVP,
+    r"ig_(\d+)": IG,
+    r"ig_left_(\d+)": lambda n: IG(n, "left"),
+    r"ig_right_(\d+)": lambda n: IG(n, "right"),
+    r"ih_pi_(\d+)": IH_PI,
+    r"ih_dr_(\d+)": IH_DR,
+    r"third_order": THIRD_ORDER,
+    r"fd_hvp": FD_HVP,
+    r"k_median": K_MEDIAN,
+}
+
+
+def by_name(name: str) -> Estimator:
+    """The estimator called `name` (such as 'ms_hvp_5'); ValueError lists the known patterns."""
+    for pattern, make in NAMES.items():
+        if match := re.fullmatch(pattern, name):
+            return make(*(int(group) for group in match.groups()))
+    known = ", ".join(pattern.replace(r"(\d+)", "N") for pattern in NAMES)
+    raise ValueError(f"unknown estimator '{name}'; known: {known}")

@@ -1,0 +1,26 @@
+"""The reliability score: how large the second-order term is beside attribution patching."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Array = TypeVar("Array", torch.Tensor, NDArray[np.float64])
+
+
+def reliability_score(ap: Array, q: Array) -> Array:
+    """rho = |q / 2| / |AP| per component, without unit; NaN where AP is 0.
+
+    ``ap`` = f'(0) and ``q`` = f''(0) are tensors or arrays of one shape, and so is the result.
+    Raises ``ValueError`` where the shapes differ. Section 3.
+    """
+    if tuple(ap.shape) != tuple(q.shape):
+        raise ValueError(f"ap has shape {tuple(ap.shape)} but q has {tuple(q.shape)}")
+    if isinstance(ap, torch.Tensor):
+        nan = torch.full_like(ap, float("nan"))
+        return torch.where(ap == 0, nan, q.abs() / 2 / ap.abs())
+    size = np.where(ap == 0, np.nan, np.abs(ap))
+    return np.abs(q) / 2 / size

@@ -1,0 +1,109 @@
+"""What every artefact says about itself in the comment lines at its top."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+PACKAGES = ("torch", "transformer_lens", "transformers", "hvp_patching")
+TEX = "% "
+CSV = "# "
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an artefact's numbers come from.
+
+    ``prompts`` maps (model, task) to the number of prompts; it is empty for an artefact
+    without prompts, whose models are then in ``models``. ``notes`` are further lines.
+    """
+
+    profile: str
+    effort: str
+    models: tuple[str, ...]
+    prompts: Mapping[tuple[str, str], int]
+    versions: Mapping[str, str]
+    commit: str
+    notes: tuple[str, ...] = ()
+
+
+def collect_provenance(
+    profile: str,
+    effort: str,
+    models: Sequence[str] = (),
+    prompts: Mapping[tuple[str, str], int] | None = None,
+    notes: Sequence[str] = (),
+    folder: Path | str | None = None,
+) -> Provenance:
+    """Provenance of an artefact made now; models named in ``prompts`` are added to ``models``.
+
+    ``folder`` lies in the git checkout whose commit is recorded, this file's by default.
+    """
+    prompts = dict(prompts or {})
+    named = dict.fromkeys([*models, *(model for model, _ in prompts)])
+    versions = {package: package_version(package) for package in PACKAGES}
+    commit = git_commit(folder)
+    return Provenance(profile, effort, tuple(named), prompts, versions, commit, tuple(notes))
+
+
+def package_version(package: str) -> str:
+    """Version of an installed package, "not installed" where there is none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def git_commit(folder: Path | str | None = None) -> str:
+    """Commit of the checkout that holds ``folder``, with " (modified)" where files differ from it.
+
+    "unknown" without git, without a checkout and before the first commit.
+    """
+    folder = Path(__file__).parent if folder is None else Path(folder)
+    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    if not commit:
+        return "unknown"
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit} (modified)" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def header(provenance: Provenance, prefix: str) -> str:
+    """The comment lines, each with ``prefix`` (``TEX`` or ``CSV``) and a newline."""
+    counts = ", ".join(f"{m}/{task}: {n}" for (m, task), n in provenance.prompts.items())
+    packages = ", ".join(f"{name} {number}" for name, number in provenance.versions.items())
+    lines = [
+        f"profile: {provenance.profile}; effort: {provenance.effort}",
+        f"models: {', '.join(provenance.models) or 'none'}",
+        f"prompts: {counts or 'none'}",
+        f"packages: {packages}",
+        f"commit: {provenance.commit}",
+        *provenance.notes,
+    ]
+    return "".join(f"{prefix}{' '.join(line.split())}\n" for line in lines)
+
+
+def csv_text(frame: pd.DataFrame, provenance: Provenance) -> str:
+    """The frame as CSV below its header; ``pd.read_csv(path, comment="#")`` gives it back."""
+    # a reader that drops comments would cut an unquoted cell at its '#'
+    text = frame.select_dtypes(exclude="number")
+    hashes = any(column.astype(str).str.contains("#").any() for _, column in text.items())
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if hashes else csv.QUOTE_MINIMAL
+    body = frame.to_csv(index=False, quoting=quoting, lineterminator="\n", float_format="%.10g")
+    return header(provenance, CSV) + body

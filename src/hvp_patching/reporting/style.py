@@ -1,0 +1,110 @@
+"""One name, colour and marker per method, and one plot style, for every table and figure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MethodStyle:
+    """How a method looks: name in tables and legends, colour as hex, matplotlib marker."""
+
+    name: str
+    colour: str
+    marker: str
+
+
+# Colours: Okabe and Ito's eight and Paul Tol's "muted"; no two methods share colour or marker
+METHODS = MappingProxyType(
+    {
+        "activation_patching": MethodStyle("Activation patching", "#000000", "*"),
+        "ap": MethodStyle("AP", "#D55E00", "o"),
+        "hvp": MethodStyle("Std HVP", "#E69F00", "s"),
+        "ms_hvp": MethodStyle("MS-HVP", "#0072B2", "D"),
+        "ig": MethodStyle("IG", "#009E73", "^"),
+        "ih_pi": MethodStyle("IH-PI", "#CC79A7", "v"),
+        "gim": MethodStyle("GIM", "#56B4E9", "X"),
+        "atp_star": MethodStyle("AtP*", "#882255", "P"),
+        "ih_dr": MethodStyle("IH-DR", "#AA4499", "<"),
+        "third_order": MethodStyle("Third-order Taylor", "#332288", ">"),
+        "fd_hvp": MethodStyle("Finite-difference HVP", "#DDCC77", "p"),
+        "gauss_newton": MethodStyle("Gauss–Newton", "#117733", "h"),
+        "k_median": MethodStyle("K-median", "#44AA99", "d"),
+        "local_curvature": MethodStyle("Local curvature", "#999933", "8"),
+    }
+)
+
+# what the number at the end of an estimator's id counts
+STEPS = MappingProxyType({"ms_hvp": "K", "ig": "N", "ih_pi": "K", "ih_dr": "n"})
+
+TASKS = MappingProxyType(
+    {
+        "ioi": "IOI",
+        "greater_than": "Greater-Than",
+        "factual": "Factual",
+        "entity_swap": "Entity swap",
+        "mcqa": "MCQA",
+        "arithmetic": "Arithmetic",
+    }
+)
+
+RC: MappingProxyType[Any, Any] = MappingProxyType(
+    {
+        "figure.dpi": 100,
+        "savefig.dpi": 300,
+        "savefig.bbox": "tight",
+        "font.size": 9,
+        "axes.labelsize": 9,
+        "axes.titlesize": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#DDDDDD",
+        "grid.linewidth": 0.5,
+        "legend.frameon": False,
+        "legend.fontsize": 8,
+        "lines.linewidth": 1.2,
+        "lines.markersize": 5,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "pdf.fonttype": 42,  # text stays text
+    }
+)
+
+
+def method_style(method: str) -> MethodStyle:
+    """Style of a method by its id; an estimator's steps share it (``ms_hvp_5``, ``ig_left_10``).
+
+    Raises ``ValueError`` listing the known ids.
+    """
+    return METHODS[_split(method)[0]]
+
+
+def method_label(method: str) -> str:
+    """Display name with the number of steps, as in "MS-HVP (K=5)" and "IG, left (N=10)"."""
+    family, side, steps = _split(method)
+    name = METHODS[family].name + (f", {side}" if side else "")
+    return f"{name} ({STEPS[family]}={steps})" if steps and family in STEPS else name
+
+
+def _split(method: str) -> tuple[str, str, str]:
+    match = re.fullmatch(r"(.+?)(?:_(left|right))?(?:_(\d+))?", method)
+    family, side, steps = match.groups("") if match else (method, "", "")
+    if family not in METHODS:
+        raise ValueError(f"unknown method '{method}'; choose one of: {', '.join(METHODS)}")
+    return family, side, steps
+
+
+def task_name(task: str) -> str:
+    """A task's display name; a task of the user's own shows its id."""
+    return TASKS.get(task, task)
+
+
+def use_style() -> None:
+    """Set matplotlib's rcParams to the style of this project's figures."""
+    import matplotlib as mpl
+
+    mpl.rcParams.update(dict(RC))
