@@ -1,0 +1,30 @@
+"""Defines rules that make prompt pairs and keep those that fit a model's tokenizer."""
+
+from settings import n_prompts, sources
+
+
+rule build_prompts:
+    """Make, corrupt and validate the prompt pairs of one task for one tokenizer."""
+    input:
+        code=sources("prompts/*"),
+        model="data/models/{model}/hvp_model.json",
+        data=lambda wildcards: branch(
+            wildcards.task == "factual",
+            then="data/prompts/{task}.csv",
+            otherwise="data/prompts/{task}.yaml",
+        ),
+    output:
+        prompts="results/prompts/{model}/{task}/{corruption}.parquet",
+        dropped="results/prompts/{model}/{task}/{corruption}_dropped.csv",
+    log:
+        "logs/build_prompts/{model}_{task}_{corruption}.log",
+    benchmark:
+        "results/timing/build_prompts/{model}_{task}_{corruption}.tsv"
+    resources:
+        mem_mb=2000,
+    params:
+        n=lambda wildcards: n_prompts(config, wildcards.model, wildcards.task),
+        seed=config["seed"],
+        options=lambda wildcards: config["prompt_options"].get(wildcards.task, {}),
+    script:
+        "../scripts/build_prompts.py"

@@ -1,0 +1,15 @@
+"""Errors per prompt and estimator (rule measure_errors)."""
+
+import pandas as pd
+import rule_session
+
+
+def main() -> None:
+    from hvp_patching.metrics import prompt_errors
+
+    scores = pd.read_parquet(snakemake.input.scores)
+    errors = prompt_errors(scores, snakemake.params.top_k, snakemake.params.trivial_effect)
+    errors.to_parquet(snakemake.output[0])
+
+
+rule_session.run(snakemake, main)

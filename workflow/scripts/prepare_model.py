@@ -1,0 +1,21 @@
+"""Put one model's weights into data/models (rule prepare_model)."""
+
+from pathlib import Path
+
+import rule_session
+
+
+def main() -> None:
+    from hvp_patching.models import prepare_model
+
+    folder = Path(snakemake.output[0]).parent
+    prepare_model(
+        snakemake.wildcards.model,
+        folder,
+        folder.parent / "downloads",
+        local_folder=snakemake.params.folder,
+        revision=snakemake.params.revision,
+    )
+
+
+rule_session.run(snakemake, main)

@@ -1,0 +1,18 @@
+"""Estimates of every estimator beside the true effect (rule score_estimators)."""
+
+import pandas as pd
+import rule_session
+
+
+def main() -> None:
+    from hvp_patching.estimators import by_name
+    from hvp_patching.scores import add_baseline, score_estimators
+
+    jets = pd.read_parquet(snakemake.input.jets)
+    scores = score_estimators(jets, [by_name(name) for name in snakemake.params.estimators])
+    for path in snakemake.input.baselines:
+        scores = add_baseline(scores, pd.read_parquet(path))
+    scores.to_parquet(snakemake.output[0])
+
+
+rule_session.run(snakemake, main)
