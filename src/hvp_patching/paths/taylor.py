@@ -32,6 +32,8 @@ from hvp_patching.paths.rows import (
 from hvp_patching.paths.taylor_tensor import TaylorTensor
 from hvp_patching.sites import Component
 
+BLOCK_BYTES = {"cpu": 2**23, "cuda": 2**30}
+
 
 def taylor_jets(
     run: BaseRun,
@@ -74,11 +76,25 @@ def _pass(run: BaseRun, rows: Sequence[Row], order: int, shared: bool) -> torch.
     ]
     with torch.no_grad():
         logits = run.logits(hooks, run.prefix_copy())
-        m = log_probability(logits, run.target_ids)
-    f = m.c0.expand(len(rows)) if shared else m.c0[1:]
-    derivatives = m.higher if shared else m.higher[:, 1:]
-    columns = [f, *(math.factorial(k + 1) * c for k, c in enumerate(derivatives))]
-    return torch.stack(columns, dim=-1).cpu()
+        coefficients = _metric(logits, run.target_ids)
+    factorials = [math.factorial(k) for k in range(order + 1)]
+    jets = coefficients.cpu() * torch.tensor(factorials, dtype=coefficients.dtype)
+    return jets if shared else jets[1:]
+
+
+def _metric(logits: TaylorTensor, target_ids: torch.Tensor) -> torch.Tensor:
+    """Taylor coefficients of m for every row, [n_rows, order + 1].
+
+    In blocks of rows, since the float64 copies of large vocabularies would leave the cache.
+    """
+    size = max(1, BLOCK_BYTES[logits.device.type] // (8 * logits.shape[-1] * (logits.order + 1)))
+    parts = []
+    for start in range(0, logits.rows, size):
+        higher = logits.higher[:, start : start + size]
+        c0 = logits.c0 if logits.shared else logits.c0[start : start + size]
+        m = log_probability(TaylorTensor(c0, higher, higher.shape[1]), target_ids)
+        parts.append(torch.cat([m.c0.expand(1, higher.shape[1]), m.higher]))
+    return torch.cat(parts, dim=1).T
 
 
 def _inject(run: BaseRun, rows: Sequence[Row], order: int, shared: bool) -> Hook:

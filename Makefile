@@ -1,0 +1,57 @@
+# Bootstrap and convenience: every other target is handed to Snakemake, with all cores.
+#   make tables/table2.tex     build .venv if needed, then the table
+#   make env | install         the environment in .venv | into the active interpreter (conda)
+#   make test | lint | smoke   tests | style, types and workflow checks | the whole DAG, tiny models
+
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= all
+TORCH := torch==2.13.0
+BIN := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help env install test lint smoke all FORCE
+.SUFFIXES:
+Makefile: ;
+
+help:
+	@sed -n '2,4s/^# *//p' Makefile
+
+env: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(MAKE) install PYTHON=$(BIN)/python
+	touch $@
+
+# torch first and by version: its build differs by platform. The rest is pinned by hash.
+install:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+
+test: env
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: env
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+
+smoke: env
+	snakemake --cores $(CORES) --configfile config/smoke.yaml
+
+all: env
+	snakemake --cores $(CORES)
+
+tables/% figures/% results/% data/models/%: env FORCE
+	snakemake --cores $(CORES) $@
+
+.DEFAULT:
+	@$(MAKE) --no-print-directory env
+	snakemake --cores $(CORES) $@
+
+FORCE: ;
