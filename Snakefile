@@ -16,9 +16,10 @@ import sys
 from snakemake.utils import min_version
 
 min_version("9.0")
-sys.path.insert(0, f"{workflow.basedir}/workflow")
+sys.path[:0] = [f"{workflow.basedir}/workflow", f"{workflow.basedir}/src"]
 
-from settings import check_config
+from config_check import check_config
+from settings import artefacts
 
 
 configfile: "config/config.yaml"

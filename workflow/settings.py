@@ -1,41 +1,23 @@
-"""What the configuration asks for: counts, settings and source files, without importing torch."""
+"""What the configuration asks for: counts, settings, artefacts and source files."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from snakemake.exceptions import WorkflowError
-from snakemake.utils import validate
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = Path("src") / "hvp_patching"
-SCHEMA = Path(__file__).resolve().parent / "schemas" / "config.schema.yaml"
+# One module per baseline: their names are known without importing torch.
+BASELINE_MODULES = sorted(path.stem for path in (ROOT / SOURCES / "baselines").glob("[!_]*.py"))
+TABLES = (1, 2, 5)
 
 
-def check_config(config: dict[str, Any]) -> None:
-    """Validate the configuration; WorkflowError in one line that names the key."""
-    try:
-        validate(config, str(SCHEMA))
-    except WorkflowError as error:
-        raise WorkflowError(f"config: {_summary(error)}") from None
-    for setting in config["table2"]:
-        task = setting.split("/")[1]
-        if task not in config["corruptions"]:
-            known = ", ".join(config["corruptions"])
-            raise WorkflowError(f"config: table2 names the unknown task '{task}'; known: {known}")
-
-
-def _summary(error: WorkflowError) -> str:
-    """The first line of a jsonschema error and the place it speaks of."""
-    text = str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    first = next((line for line in lines if "ValidationError" in line), lines[-1])
-    place = re.search(r"On instance((?:\[[^\]]+\])+):", text)
-    where = f" in config{place.group(1)}" if place else ""
-    return f"{first.split('ValidationError:')[-1].strip()}{where}; see {SCHEMA.name} for the keys"
+def artefacts() -> list[str]:
+    """Every table and figure that the configuration can make."""
+    return [f"tables/table{number}.tex" for number in TABLES]
 
 
 def n_prompts(config: Mapping[str, Any], model: str, task: str) -> int:
@@ -50,16 +32,19 @@ def n_prompts(config: Mapping[str, Any], model: str, task: str) -> int:
     )
 
 
-def table2_settings(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(model, task, corruption) of every row of Table 2."""
+def table2_files(config: Mapping[str, Any], pattern: str) -> list[str]:
+    """One file of the path grammar per row of Table 2."""
     pairs = [setting.split("/") for setting in config["table2"]]
-    return [(model, task, config["corruptions"][task]) for model, task in pairs]
+    return [
+        pattern.format(model=model, task=task, corruption=config["corruptions"][task])
+        for model, task in pairs
+    ]
 
 
 def sources(*names: str) -> list[str]:
     """Modules of the library as inputs of the rules that use them: 'metrics/*', 'sites', ….
 
-    Snakemake does not see imported packages, so each rule names what it imports.
+    Snakemake does not see imported packages, so each rule names what its numbers depend on.
     """
     found: list[str] = []
     for name in names:
@@ -68,3 +53,25 @@ def sources(*names: str) -> list[str]:
             raise WorkflowError(f"no module matches {SOURCES / name}.py")
         found += [str(path.relative_to(ROOT)) for path in matches]
     return found
+
+
+def prompt_sources(task: str) -> list[str]:
+    """Modules that make the prompts of one task; a new task touches no other task's prompts."""
+    from hvp_patching.prompts.registry import get_task
+
+    try:
+        get_task(task)
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+    shared = ("corruptions", "data_files", "pair", "seeded", "task", "validation")
+    return sources(*(f"prompts/{name}" for name in (*shared, task)))
+
+
+def model_source(model: str) -> str:
+    """Where the registry says that a model comes from; another model's entry is not part of it."""
+    from hvp_patching.models.registry import get_spec
+
+    try:
+        return repr(get_spec(model).source)
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None

@@ -1,15 +1,21 @@
-"""Defines rules that compute jets, baselines, scores and errors per prompt."""
+"""Defines rules that compute jets, baselines, scores and errors per prompt.
+
+Device and memory are resources, not params: they change no number, so they must not rerun a job.
+"""
 
 from settings import sources
 
 SETTING = "{model}/{task}/{corruption}/{site}"
 SETTING_LOG = "{model}_{task}_{corruption}_{site}"
+THREADS = (
+    workflow.resource_settings.cores or 1
+)  # a cluster has no total: set-threads there
 
 
 rule compute_jets:
     """Derivatives of every component's patch path, through the content-addressed store."""
     input:
-        code=sources("paths/*", "sites", "cache"),
+        code=sources("paths/*", "sites", "cache", "estimators", "models/loading"),
         model="data/models/{model}/hvp_model.json",
         prompts="results/prompts/{model}/{task}/{corruption}.parquet",
     output:
@@ -19,14 +25,21 @@ rule compute_jets:
         f"logs/compute_jets/{SETTING_LOG}.log",
     benchmark:
         f"results/timing/compute_jets/{SETTING_LOG}.tsv"
-    threads: workflow.cores
+    conda:
+        "../envs/library.yaml"
+    threads: THREADS
     resources:
         mem_mb=8000,
+        rows_mib=int(1024 * config["engine"]["memory_gb"]),
+        device=config["engine"]["device"],
     params:
         estimators=config["estimators"],
         direction=config["direction"],
-        engine=config["engine"],
+        backend=config["engine"]["backend"],
+        dtype=config["engine"]["dtype"],
         store="results/store",
+    message:
+        "Compute jets of {wildcards.model}/{wildcards.task} at {wildcards.site}"
     script:
         "../scripts/compute_jets.py"
 
@@ -34,7 +47,13 @@ rule compute_jets:
 rule compute_baseline:
     """Attributions that are not a function of the jet, such as GIM."""
     input:
-        code=sources("baselines/*", "paths/gradients", "paths/base_run", "sites"),
+        code=lambda wildcards: sources(
+            f"baselines/{wildcards.baseline}",
+            "paths/gradients",
+            "paths/base_run",
+            "sites",
+            "models/loading",
+        ),
         model="data/models/{model}/hvp_model.json",
         prompts="results/prompts/{model}/{task}/{corruption}.parquet",
     output:
@@ -43,13 +62,17 @@ rule compute_baseline:
         f"logs/compute_baseline/{SETTING_LOG}_{{baseline}}.log",
     benchmark:
         f"results/timing/compute_baseline/{SETTING_LOG}_{{baseline}}.tsv"
-    threads: workflow.cores
+    conda:
+        "../envs/library.yaml"
+    threads: THREADS
     resources:
         mem_mb=6000,
+        device=config["engine"]["device"],
     params:
         direction=config["direction"],
-        device=config["engine"]["device"],
         dtype=config["engine"]["dtype"],
+    message:
+        "Compute {wildcards.baseline} of {wildcards.model}/{wildcards.task} at {wildcards.site}"
     script:
         "../scripts/compute_baseline.py"
 
@@ -57,7 +80,7 @@ rule compute_baseline:
 rule score_estimators:
     """Every estimator's estimate beside the true effect."""
     input:
-        code=sources("estimators", "scores"),
+        code=sources("estimators", "scores", "paths/jets"),
         jets=f"results/jets/{SETTING}.parquet",
         baselines=expand(
             f"results/baselines/{SETTING}/{{baseline}}.parquet",
@@ -70,10 +93,14 @@ rule score_estimators:
         f"logs/score_estimators/{SETTING_LOG}.log",
     benchmark:
         f"results/timing/score_estimators/{SETTING_LOG}.tsv"
+    conda:
+        "../envs/library.yaml"
     resources:
         mem_mb=2000,
     params:
         estimators=config["estimators"],
+    message:
+        "Score the estimators on {wildcards.model}/{wildcards.task}"
     script:
         "../scripts/score_estimators.py"
 
@@ -89,10 +116,14 @@ rule measure_errors:
         f"logs/measure_errors/{SETTING_LOG}.log",
     benchmark:
         f"results/timing/measure_errors/{SETTING_LOG}.tsv"
+    conda:
+        "../envs/library.yaml"
     resources:
         mem_mb=2000,
     params:
         top_k=config["metrics"]["top_k"],
         trivial_effect=config["metrics"]["trivial_effect"],
+    message:
+        "Measure errors on {wildcards.model}/{wildcards.task}"
     script:
         "../scripts/measure_errors.py"

@@ -1,18 +1,20 @@
 """Defines rules that bring model weights into data/models and describe what was loaded."""
 
-from settings import sources
+from settings import model_source, sources
 
 
 rule prepare_model:
-    """Download, check and convert the weights of one model."""
+    """Download (three attempts for each file), check and convert the weights of one model."""
     input:
-        code=sources("models/*"),
+        code=sources("models/convert", "models/fetch", "models/identity"),
         data=branch(
             lambda wildcards: wildcards.model.startswith("tiny-"),
-            then=expand(
-                "data/prompts/{file}",
-                file=["ioi.yaml", "greater_than.yaml", "factual.csv"],
-            ),
+            then=[
+                *sources("models/tiny"),
+                "data/prompts/ioi.yaml",
+                "data/prompts/greater_than.yaml",
+                "data/prompts/factual.csv",
+            ],
             otherwise=[],
         ),
     output:
@@ -21,12 +23,16 @@ rule prepare_model:
         "logs/prepare_model/{model}.log",
     benchmark:
         "results/timing/prepare_model/{model}.tsv"
-    retries: 2
+    conda:
+        "../envs/library.yaml"
     resources:
         mem_mb=6000,
     params:
         folder=lambda wildcards: config["model_folders"].get(wildcards.model),
         revision=lambda wildcards: config["model_revisions"].get(wildcards.model),
+        source=lambda wildcards: model_source(wildcards.model),
+    message:
+        "Prepare the model {wildcards.model}"
     script:
         "../scripts/prepare_model.py"
 
@@ -42,7 +48,11 @@ rule describe_model:
         "logs/describe_model/{model}.log",
     benchmark:
         "results/timing/describe_model/{model}.tsv"
+    conda:
+        "../envs/library.yaml"
     resources:
         mem_mb=4000,
+    message:
+        "Describe the model {wildcards.model}"
     script:
         "../scripts/describe_model.py"

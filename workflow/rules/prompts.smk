@@ -1,15 +1,15 @@
 """Defines rules that make prompt pairs and keep those that fit a model's tokenizer."""
 
-from settings import n_prompts, sources
+from settings import n_prompts, prompt_sources
 
 
 rule build_prompts:
     """Make, corrupt and validate the prompt pairs of one task for one tokenizer."""
     input:
-        code=sources("prompts/*"),
+        code=lambda wildcards: prompt_sources(wildcards.task),
         model="data/models/{model}/hvp_model.json",
-        data=lambda wildcards: branch(
-            wildcards.task == "factual",
+        data=branch(
+            lambda wildcards: wildcards.task == "factual",
             then="data/prompts/{task}.csv",
             otherwise="data/prompts/{task}.yaml",
         ),
@@ -20,11 +20,15 @@ rule build_prompts:
         "logs/build_prompts/{model}_{task}_{corruption}.log",
     benchmark:
         "results/timing/build_prompts/{model}_{task}_{corruption}.tsv"
+    conda:
+        "../envs/library.yaml"
     resources:
         mem_mb=2000,
     params:
         n=lambda wildcards: n_prompts(config, wildcards.model, wildcards.task),
         seed=config["seed"],
         options=lambda wildcards: config["prompt_options"].get(wildcards.task, {}),
+    message:
+        "Build {params.n} prompts of {wildcards.task} for {wildcards.model}"
     script:
         "../scripts/build_prompts.py"

@@ -1,25 +1,14 @@
 """Defines rules that make the tables of the paper."""
 
-from settings import sources, table2_settings
+from settings import sources, table2_files
 
-
-def artefacts():
-    """Every table and figure that the configuration can make."""
-    return [f"tables/table{number}.tex" for number in (1, 2, 5)]
-
-
-def table2_files(pattern):
-    """One file of the path grammar per row of Table 2."""
-    return [
-        pattern.format(model=model, task=task, corruption=corruption)
-        for model, task, corruption in table2_settings(config)
-    ]
+PRESENTATION = ("reporting/latex", "reporting/provenance")
 
 
 rule table1:
     """Models as loaded, beside the paper's."""
     input:
-        code=sources("reporting/latex", "reporting/table1"),
+        code=sources("reporting/table1", *PRESENTATION),
         models=expand("results/models/{model}.json", model=config["models"]),
         published="data/published/table01.csv",
     output:
@@ -29,9 +18,13 @@ rule table1:
         csv="tables/table1.csv",
     log:
         "logs/table1.log",
+    conda:
+        "../envs/library.yaml"
     params:
         profile=config["profile"],
         effort=config["effort"],
+    message:
+        "Write Table 1"
     script:
         "../scripts/write_table1.py"
 
@@ -39,11 +32,19 @@ rule table1:
 rule table2:
     """Error of every estimator against activation patching, beside the paper's numbers."""
     input:
-        code=sources("metrics/*", "reporting/latex", "reporting/table2"),
-        errors=table2_files(
-            "results/metrics/{model}/{task}/{corruption}/attn_heads.parquet"
+        code=sources(
+            "metrics/bootstrap",
+            "metrics/summary",
+            "reporting/table2",
+            "reporting/style",
+            *PRESENTATION,
         ),
-        prompts=table2_files("results/prompts/{model}/{task}/{corruption}.parquet"),
+        errors=table2_files(
+            config, "results/metrics/{model}/{task}/{corruption}/attn_heads.parquet"
+        ),
+        prompts=table2_files(
+            config, "results/prompts/{model}/{task}/{corruption}.parquet"
+        ),
         published="data/published/table02.csv",
     output:
         tex=report(
@@ -52,6 +53,8 @@ rule table2:
         csv="tables/table2.csv",
     log:
         "logs/table2.log",
+    conda:
+        "../envs/library.yaml"
     params:
         profile=config["profile"],
         effort=config["effort"],
@@ -60,6 +63,8 @@ rule table2:
         direction=config["direction"],
         resamples=config["metrics"]["bootstrap_resamples"],
         seed=config["metrics"]["bootstrap_seed"],
+    message:
+        "Write Table 2"
     script:
         "../scripts/write_table2.py"
 
@@ -67,7 +72,7 @@ rule table2:
 rule table5:
     """Notation, with the place in the code where each symbol lives."""
     input:
-        code=sources("reporting/latex", "reporting/table5"),
+        code=sources("reporting/table5", *PRESENTATION),
     output:
         tex=report(
             "tables/table5.tex", caption="../report/table5.rst", category="Tables"
@@ -75,8 +80,12 @@ rule table5:
         csv="tables/table5.csv",
     log:
         "logs/table5.log",
+    conda:
+        "../envs/library.yaml"
     params:
         profile=config["profile"],
         effort=config["effort"],
+    message:
+        "Write Table 5"
     script:
         "../scripts/write_table5.py"

@@ -15,9 +15,8 @@ def main() -> None:
     if wildcards.baseline not in BASELINES:
         known = ", ".join(BASELINES)
         raise ValueError(f"unknown baseline '{wildcards.baseline}' in config; known: {known}")
-    model = load_model(
-        wildcards.model, params.dtype, params.device, Path(snakemake.input.model).parent
-    )
+    folder = Path(snakemake.input.model).parent
+    model = load_model(wildcards.model, params.dtype, snakemake.resources.device, folder)
     prompts = read_prompts(snakemake.input.prompts)
     label = f"{wildcards.baseline} {rule_session.setting_label(wildcards)}"
     frames = [
@@ -35,7 +34,7 @@ def main() -> None:
     ]
     for frame in frames:
         frame.insert(1, "component", range(len(frame)))
-    pd.concat(frames, ignore_index=True).to_parquet(snakemake.output[0])
+    rule_session.save_table(pd.concat(frames, ignore_index=True), snakemake.output[0])
 
 
 rule_session.run(snakemake, main)

@@ -15,29 +15,24 @@ def main() -> None:
     from hvp_patching.prompts import read_prompts
     from hvp_patching.reporting import write_text
 
-    params, engine = snakemake.params, snakemake.params.engine
-    model = load_model(
-        snakemake.wildcards.model,
-        engine["dtype"],
-        engine["device"],
-        Path(snakemake.input.model).parent,
-    )
-    prompts = read_prompts(snakemake.input.prompts)
+    wildcards, params, resources = snakemake.wildcards, snakemake.params, snakemake.resources
     nodes = {0.0: 0, 1.0: 0} | required_jets(map(by_name, params.estimators))
+    prompts = read_prompts(snakemake.input.prompts)
+    folder = Path(snakemake.input.model).parent
+    model = load_model(wildcards.model, params.dtype, resources.device, folder)
     store, frames = Store(params.store), []
-    with rule_session.progress(
-        f"jets {rule_session.setting_label(snakemake.wildcards)}", len(prompts)
-    ) as bar:
+    label = f"jets {rule_session.setting_label(wildcards)}"
+    with rule_session.progress(label, len(prompts)) as bar:
         for number, tokens in enumerate(prompts, 1):
             jets, computed = stored_jets(
                 store,
                 model,
                 tokens,
-                snakemake.wildcards.site,
+                wildcards.site,
                 nodes,
-                backend=engine["backend"],
+                backend=params.backend,
                 direction=params.direction,
-                memory=int(engine["memory_gb"] * 2**30),
+                memory=resources.rows_mib * 2**20,
                 progress=bar.update,
             )
             bar.update(number - bar.n)
@@ -46,9 +41,9 @@ def main() -> None:
                 *(tokens.prompt_id, number, len(prompts), computed, len(nodes)),
             )
             frames.append(jets.to_frame(tokens.prompt_id))
-    resolved = {**snakemake.wildcards, **dict(params.items()), "nodes": nodes}
+    resolved = {**wildcards, **dict(params.items()), "nodes": nodes, "prompts": len(prompts)}
     write_text(snakemake.output.config, json.dumps(resolved, indent=2) + "\n")
-    pd.concat(frames, ignore_index=True).to_parquet(snakemake.output.jets)
+    rule_session.save_table(pd.concat(frames, ignore_index=True), snakemake.output.jets)
 
 
 rule_session.run(snakemake, main)

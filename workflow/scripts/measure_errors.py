@@ -9,7 +9,7 @@ def main() -> None:
 
     scores = pd.read_parquet(snakemake.input.scores)
     errors = prompt_errors(scores, snakemake.params.top_k, snakemake.params.trivial_effect)
-    errors.to_parquet(snakemake.output[0])
+    rule_session.save_table(errors, snakemake.output[0])
 
 
 rule_session.run(snakemake, main)

@@ -5,77 +5,131 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    import pandas as pd
+    from tqdm import tqdm
 
-TERMINAL = sys.stderr
+# The library of this checkout, whatever else may be installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+SECONDS_PER_LINE = 30
 
 
-def run(snakemake: Any, main: Callable[[], None]) -> None:
+class Lines:
+    """A stream for pipes and files: what a bar redraws in place becomes a line of its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        for line in re.split(r"[\r\n]+", text):
+            if line.strip():
+                self.stream.write(f"{line.rstrip()}\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+
+TERMINAL: Any = sys.stderr if sys.stderr.isatty() else Lines(sys.stderr)
+
+
+def run(snakemake: Any, main: Callable[[], None], show: bool = False) -> None:
     """Call `main` with everything it prints in the rule's log; on failure exit with one line.
 
-    Errors the user can act on (ValueError, a full disk) are that line; the log has the traceback.
+    `show` leaves stderr on the terminal, for rules whose own bars and notices the user must see.
     """
-    with open(snakemake.log[0], "w", buffering=1, encoding="utf-8") as log:
+    _tame_bars(hidden=not show)
+    _limit_threads(snakemake.threads)
+    with _log_file(snakemake.log[0]) as log:
         try:
-            with contextlib.redirect_stderr(log), contextlib.redirect_stdout(log):
-                logging.basicConfig(
-                    stream=log, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-                )
-                logging.getLogger("httpx").setLevel(logging.WARNING)
-                with threads(snakemake.threads):
-                    main()
+            stderr = TERMINAL if show else log
+            with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(log):
+                _log_to(log)
+                main()
         except Exception as error:
             with contextlib.suppress(OSError):
                 traceback.print_exc(file=log)
             TERMINAL.write(f"\n{snakemake.rule}: {explain(error, snakemake.log[0])}\n")
+            TERMINAL.flush()
             raise SystemExit(1) from None
 
 
 def explain(error: Exception, log: str) -> str:
     """One line for the terminal: what happened and what to do."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full; free some space and run the same command again"
+    text = " ".join(str(error).split())
+    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
     if isinstance(error, ValueError):
-        return " ".join(str(error).split())
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (traceback in {log})"
+        return text
+    if full or "No space left on device" in text:
+        return "the disk is full; free some space and run the same command again"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory; lower engine.memory_gb in the config and run the same command again"
+    return f"{type(error).__name__}: {text[:300]} (traceback in {log})"
 
 
 @contextmanager
-def threads(n: int) -> Iterator[None]:
-    """Let torch use the threads that Snakemake granted this rule."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, n))
+def _log_file(path: str) -> Iterator[TextIO]:
+    """The rule's log; a disk too full to write it must not hide why the rule failed."""
+    log = open(path, "w", buffering=1, encoding="utf-8")  # noqa: SIM115
     try:
-        yield
+        yield log
     finally:
-        torch.set_num_threads(before)
+        with contextlib.suppress(OSError):
+            log.close()
+
+
+def _log_to(log: TextIO) -> None:
+    logging.basicConfig(
+        stream=log, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.raiseExceptions = False  # on a full disk the rule's own write says so
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _tame_bars(hidden: bool) -> None:
+    """Defaults of the bars that libraries draw: none into logs, few lines into a pipe."""
+    if hidden:
+        os.environ["TQDM_DISABLE"] = "1"
+    elif not TERMINAL.isatty():
+        os.environ["TQDM_MININTERVAL"] = os.environ["TQDM_MAXINTERVAL"] = str(SECONDS_PER_LINE)
+
+
+def _limit_threads(n: int) -> None:
+    """Let torch, once it is imported, use the threads that Snakemake granted this rule."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(max(1, n))
 
 
 def progress(label: str, total: int) -> tqdm:
     """A progress bar with time left on the terminal, in units of prompts."""
-    interval = 1.0 if TERMINAL.isatty() else 30.0
+    from tqdm import tqdm
+
+    live = TERMINAL.isatty()
+    bar = "{desc}: {percentage:3.0f}%|{bar:20}| {n:.1f}/{total} prompts [{elapsed}<{remaining}]"
+    line = "{desc}: {n:.1f} of {total} prompts, {elapsed} gone, {remaining} left"
+    interval = 1 if live else SECONDS_PER_LINE
     return tqdm(
         total=total,
         desc=label,
-        unit="prompt",
         file=TERMINAL,
         mininterval=interval,
         maxinterval=interval,
-        bar_format="{desc}: {percentage:3.0f}%|{bar:20}| {n:.1f}/{total} [{elapsed}<{remaining}]",
+        bar_format=bar if live else line,
+        disable=False,
     )
-
-
-def setting_label(wildcards: Any) -> str:
-    """'model task' of a rule's wildcards, for bars and messages."""
-    return f"{wildcards.model} {wildcards.task}"
 
 
 def with_progress(items: Iterable[Any], label: str, total: int) -> Iterator[Any]:
@@ -84,3 +138,19 @@ def with_progress(items: Iterable[Any], label: str, total: int) -> Iterator[Any]
         for item in items:
             yield item
             bar.update(1)
+
+
+def setting_label(wildcards: Any) -> str:
+    """'model/task' of a rule's wildcards, for bars and messages."""
+    return f"{wildcards.model}/{wildcards.task}"
+
+
+def save_table(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a parquet file whole or not at all."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        frame.to_parquet(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ def main() -> None:
     scores = score_estimators(jets, [by_name(name) for name in snakemake.params.estimators])
     for path in snakemake.input.baselines:
         scores = add_baseline(scores, pd.read_parquet(path))
-    scores.to_parquet(snakemake.output[0])
+    rule_session.save_table(scores, snakemake.output[0])
 
 
 rule_session.run(snakemake, main)

@@ -17,14 +17,13 @@ def main() -> None:
 
     params = snakemake.params
     settings = [tuple(setting.split("/")) for setting in params.settings]
-    methods = {estimator: method for method, estimator in params.columns.items()}
     errors, metrics, counts = [], {}, {}
     for (model, task), error_path, prompt_path in zip(
         settings, snakemake.input.errors, snakemake.input.prompts, strict=True
     ):
         frame = pd.read_parquet(error_path)
-        frame = frame[frame["estimator"].isin(methods)].assign(model=model, task=task)
-        errors.append(frame.replace({"estimator": methods}))
+        shown = frame["estimator"].isin(params.columns.values())
+        errors.append(frame[shown].assign(model=model, task=task))
         prompts = pd.read_parquet(prompt_path, columns=["metric"])
         metrics[model, task] = prompts["metric"].iloc[0]
         counts[model, task] = len(prompts)
@@ -33,7 +32,7 @@ def main() -> None:
     ).assign(block=params.profile)
     published = load_published(Path(snakemake.input.published).parent, 2)
     provenance = collect_provenance(params.profile, params.effort, prompts=counts)
-    table = table2_frame(summary, published, metrics)
+    table = table2_frame(summary, published, metrics, estimators=params.columns)
     write_table2(table, provenance, snakemake.output.tex, snakemake.output.csv, params.direction)
 
 

@@ -1,0 +1,160 @@
+"""Table 2 of one model and two prompts: made, left alone, extended, rebuilt and resumed."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import time
+import zipfile
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+
+def test_the_table_says_where_it_comes_from(built):
+    for path, comment in (("tables/table2.tex", "% "), ("tables/table2.csv", "# ")):
+        text = built.text(path)
+        assert text.startswith(f"{comment}profile: smoke; effort: quick\n")
+        assert f"{comment}models: {built.model}\n" in text
+        assert f"{comment}prompts: {built.model}/ioi: 2\n" in text
+        assert f"{comment}packages: torch 2" in text
+        assert f"{comment}commit: " in text
+    assert r"\begin{tabular}" in built.text("tables/table2.tex")
+
+
+def test_the_table_has_every_column_and_the_papers_numbers_beside_ours(built):
+    table = pd.read_csv(built.root / "tables/table2.csv", comment="#").set_index("method")
+    assert list(table.index) == ["ap", "hvp", "ms_hvp", "ig", "ih_pi", "gim"]
+    for column in ("top5_rel_error_pct", "ci_low", "ci_high"):
+        assert all(math.isfinite(value) and value > 0 for value in table[column])
+    assert table["top5_rel_error_pct"].nunique() == len(table)
+    assert table.loc["ms_hvp", "top5_rel_error_pct"] < table.loc["ap", "top5_rel_error_pct"]
+    published = pd.read_csv(built.root / "data/published/table02.csv")
+    paper = published[(published["model"] == built.model) & (published["task"] == "ioi")]
+    for method, value in paper.set_index("method")["top5_rel_error_pct"].dropna().items():
+        assert table.loc[method, "published_pct"] == value
+    assert table["published_pct"].notna().sum() >= 5
+    assert "paper" in built.text("tables/table2.tex")
+
+
+def test_what_a_run_prints_is_lines(first_run):
+    built, result = first_run
+    output = result.output
+    assert f"jets {built.model}/ioi: 2.0 of 2 prompts" in output
+    assert "\r" not in output
+    assert output.count(f"jets {built.model}/ioi: ") <= 3
+    assert f"Compute jets of {built.model}/ioi" in output
+
+
+def test_a_second_call_does_nothing_and_says_so(built):
+    began = time.monotonic()
+    result = built.snakemake("tables/table2.tex")
+    assert result.status == 0
+    assert "Nothing to be done" in result.output
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "path", ["src/hvp_patching/reporting/style.py", "workflow/scripts/write_table2.py"]
+)
+def test_a_change_of_presentation_writes_the_table_and_no_more(fork, path):
+    (fork.root / path).write_text(f"{fork.text(path)}\n# a change\n")
+    assert fork.snakemake("-n", "tables/table2.tex").jobs() == {"table2": 1}
+
+
+def test_another_entry_of_the_registry_reruns_nothing(fork):
+    path = "src/hvp_patching/models/registry.py"
+    (fork.root / path).write_text(f"{fork.text(path)}\n# a change\n")
+    assert "Nothing to be done" in fork.snakemake("-n", "tables/table2.tex").output
+
+
+@pytest.mark.parametrize(
+    ("engine", "rerun"),
+    [
+        ({"memory_gb": 1, "device": "cpu"}, set()),
+        ({"backend": "autograd"}, {"compute_jets"}),
+        ({"dtype": "float64"}, {"compute_jets", "compute_baseline"}),
+    ],
+    ids=["memory and device", "backend", "dtype"],
+)
+def test_only_what_changes_a_number_reruns_a_model(built, engine, rerun):
+    jobs = built.snakemake("-n", "tables/table2.tex", engine=engine).jobs()
+    assert {name for name in jobs if name.startswith("compute_")} == rerun
+
+
+def test_one_prompt_more_computes_one_prompt(fork, computed):
+    assert computed(fork) == [16, 16]
+    result = fork.snakemake(fork.jets, prompts={"quick": {"ioi": 3}})
+    assert result.status == 0, result.output
+    assert computed(fork) == [0, 0, 16]
+    assert pd.read_parquet(fork.root / fork.jets)["prompt_id"].nunique() == 3
+
+
+def test_deleted_jets_come_back_from_the_store_and_a_damaged_entry_is_computed_again(
+    fork, computed
+):
+    jets = pd.read_parquet(fork.root / fork.jets)
+    entries = sorted(path for path in (fork.root / "results/store").rglob("*") if path.is_file())
+    (fork.root / fork.jets).unlink()
+    assert fork.snakemake(fork.jets).status == 0
+    assert computed(fork) == [0, 0]
+
+    (fork.root / fork.jets).unlink()
+    content = bytearray(entries[0].read_bytes())
+    content[-1] ^= 1
+    entries[0].write_bytes(content)
+    result = fork.snakemake(fork.jets)
+    assert result.status == 0, result.output
+    assert sum(computed(fork)) == 1
+    name = entries[0].relative_to(fork.root)
+    assert f"store entry {name} is damaged (checksum differs); computing it again" in fork.text(
+        fork.jets_log
+    )
+    pd.testing.assert_frame_equal(pd.read_parquet(fork.root / fork.jets), jets)
+
+
+def test_a_killed_run_goes_on_where_it_was(fork, computed):
+    many = {"prompts": {"quick": {"ioi": 60}}}
+    log = fork.root / fork.jets_log
+    log.unlink()
+    process = subprocess.Popen(
+        fork.command(fork.jets, **many),
+        cwd=fork.root,
+        env=fork.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while "(5 of 60)" not in (log.read_text() if log.exists() else ""):
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = len(computed(fork))
+    assert 5 <= done < 60
+    assert not (fork.root / fork.jets).exists()
+
+    locked = fork.snakemake(fork.jets, **many)
+    assert locked.status != 0
+    assert "It can be removed with the --unlock argument" in locked.output
+    assert fork.snakemake("--unlock", **many).status == 0
+    result = fork.snakemake(fork.jets, **many)
+    assert result.status == 0, result.output
+    nodes = computed(fork)
+    assert nodes[:done] == [0] * done
+    assert nodes[-1] == 16
+    assert pd.read_parquet(fork.root / fork.jets)["prompt_id"].nunique() == 60
+
+
+def test_the_report_builds_without_a_network(fork):
+    result = fork.snakemake("--report", "report.zip", "tables/table2.tex")
+    assert result.status == 0, result.output
+    with zipfile.ZipFile(fork.root / "report.zip") as archive:
+        names = archive.namelist()
+    assert any(name.endswith("report.html") for name in names)

@@ -1,0 +1,133 @@
+"""Refuses a configuration that cannot work, in one line that names the key and what it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.exceptions import best_match
+from settings import BASELINE_MODULES, n_prompts
+from snakemake.exceptions import WorkflowError
+
+SCHEMA = Path(__file__).resolve().parent / "schemas" / "config.schema.yaml"
+TYPES = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "array": "a list, such as [a, b]",
+    "object": "a mapping, such as {key: value}",
+}
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Raise WorkflowError unless the configuration fits the schema and every name is known."""
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    validator = Draft202012Validator(schema)
+    _read_numbers(config, validator)
+    error = best_match(validator.iter_errors(config))
+    if error is not None:
+        raise WorkflowError(f"config: {_explain(error)}")
+    try:
+        _check_names(config)
+    except ValueError as unknown:
+        raise WorkflowError(f"config: {unknown}") from None
+    for setting in config["table2"]:
+        n_prompts(config, *setting.split("/"))
+
+
+def _read_numbers(config: dict[str, Any], validator: Draft202012Validator) -> None:
+    """Make numbers of texts such as the '4' that `--config 'prompts={quick: {ioi: 4}}'` becomes."""
+    for error in list(validator.iter_errors(config)):
+        reader = {"integer": int, "number": float}.get(str(error.validator_value))
+        if error.validator == "type" and isinstance(error.instance, str) and reader:
+            *parents, last = error.absolute_path
+            place = config
+            for part in parents:
+                place = place[part]
+            with suppress(ValueError):
+                place[last] = reader(error.instance)
+
+
+def _explain(error: ValidationError) -> str:
+    """What is wrong with which key, and what would be right."""
+    *parents, last = error.absolute_path or [""]
+    in_list = isinstance(last, int)
+    key = ".".join(map(str, parents if in_list else [*parents, last]))
+    value, expected = error.instance, error.validator_value
+    if error.validator == "additionalProperties":
+        known = list(error.schema["properties"])
+        unknown = next(name for name in value if name not in known)
+        return f"unknown key '{_join(key, unknown)}'{_hint(str(unknown), known)}"
+    if error.validator == "required":
+        missing = next(name for name in expected if name not in value)
+        return f"the key '{_join(key, missing)}' is missing; {SCHEMA.name} has what it may be"
+    if error.validator == "minItems":
+        return f"{key} is empty; it needs at least {expected}"
+    if error.validator == "uniqueItems":
+        twice = next(item for item in value if value.count(item) > 1)
+        return f"{key} has {twice!r} twice; remove one"
+    must = {
+        "enum": lambda: "one of " + ", ".join(map(str, expected)),
+        "type": lambda: TYPES.get(expected, str(expected)),
+        "minimum": lambda: f"at least {expected}",
+        "exclusiveMinimum": lambda: f"more than {expected}",
+    }.get(error.validator, lambda: error.schema.get("description", f"like {expected}"))
+    if "propertyNames" in error.absolute_schema_path:
+        return f"{key} has the key {value!r}; a key must be {must()}"
+    if in_list:
+        return f"{key} has the entry {value!r}; each must be {must()}"
+    return f"{key} is {value!r}; it must be {must()}"
+
+
+def _join(key: str, name: object) -> str:
+    return f"{key}.{name}" if key else str(name)
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    known = list(known)
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
+
+
+def _known(word: str, known: Iterable[str], what: str, key: str) -> None:
+    known = list(known)
+    if word not in known:
+        near = get_close_matches(word, known, n=1)
+        guess = f"did you mean '{near[0]}'? " if near else ""
+        raise ValueError(f"{key} has the unknown {what} '{word}'; {guess}known: {', '.join(known)}")
+
+
+def _check_names(config: dict[str, Any]) -> None:
+    """Models, tasks, corruptions, estimators and baselines, each as its own module knows them."""
+    from hvp_patching.estimators import by_name
+    from hvp_patching.models.registry import list_models
+    from hvp_patching.prompts.registry import TASKS
+
+    models = list_models()
+    for key in ("models", "model_folders", "model_revisions"):
+        for model in config[key]:
+            _known(model, models, "model", key)
+    for setting in config["table2"]:
+        model, task = setting.split("/")
+        _known(model, models, "model", "table2")
+        _known(task, TASKS, "task", "table2")
+        _known(task, config["corruptions"], "task", "table2 (see corruptions)")
+    for task, corruption in config["corruptions"].items():
+        _known(task, TASKS, "task", "corruptions")
+        _known(corruption, TASKS[task].corruptions, "corruption", f"corruptions.{task}")
+    for name in config["estimators"]:
+        by_name(name)
+    for name in config["baselines"]:
+        _known(name, BASELINE_MODULES, "baseline", "baselines")
+    computed = [*config["estimators"], *config["baselines"]]
+    for column, name in config["table2_columns"].items():
+        if name not in computed:
+            raise ValueError(
+                f"table2_columns.{column} is '{name}', which is neither among estimators nor "
+                f"baselines; add it there, or choose one of: {', '.join(computed)}"
+            )
