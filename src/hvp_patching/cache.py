@@ -1,8 +1,9 @@
-"""Content-addressed store of per-prompt jets: nothing that is there is ever computed again.
+"""Content-addressed store of per-prompt results: nothing that is there is ever computed again.
 
-One entry holds the derivatives of all requested components at one node. Its name is the sha256
-of everything the numbers depend on; its first 32 bytes are the sha256 of the rest, a safetensors
-payload, so a truncated or altered entry is noticed, reported and recomputed.
+One entry holds the derivatives of all requested components at one node, or one baseline's
+estimates. Its name is the sha256 of everything the numbers depend on; its first 32 bytes are the
+sha256 of the rest, a safetensors payload, so a truncated or altered entry is noticed, reported and
+recomputed.
 """
 
 from __future__ import annotations
@@ -20,21 +21,23 @@ import pandas as pd
 import torch
 from safetensors.torch import load, save
 
+from hvp_patching.baselines import BASELINES, BASELINES_VERSION
 from hvp_patching.paths.jets import ENGINE_VERSION, Jets, normalise_request, path_jets
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, Request, no_progress
 from hvp_patching.paths.taylor_tensor import MAX_ORDER
-from hvp_patching.prompts.pair import TokenPair
+from hvp_patching.prompts.pair import TokenPair, as_token_pair
 from hvp_patching.sites import Component
 
 log = logging.getLogger(__name__)
 
 DIGEST_BYTES = 32
-Entry = dict[str, torch.Tensor]  # values [n_components, order + 1], components [n_components, 2]
+# jets: values [n_components, order + 1], components [n_components, 2]; baselines: estimates
+Entry = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class JetKey:
-    """Everything that the derivatives at one node depend on."""
+class PromptKey:
+    """What every stored result of one prompt depends on."""
 
     weights: str
     clean_ids: tuple[int, ...]
@@ -42,32 +45,68 @@ class JetKey:
     target_ids: tuple[int, ...]
     corruption: str
     site: str
-    components: tuple[Component, ...] | None
-    node: float
-    order: int
     dtype: str
     direction: str
-    backend: str
-    engine: int = ENGINE_VERSION
 
     def digest(self) -> str:
         """Name of the entry: sha256 of the key, in hexadecimal."""
-        text = json.dumps(asdict(self) | {"node": f"{self.node:.12f}"}, sort_keys=True)
+        text = json.dumps(self.fields(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def fields(self) -> dict[str, Any]:
+        """The key as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class JetKey(PromptKey):
+    """Everything that the derivatives at one node depend on."""
+
+    components: tuple[Component, ...] | None
+    node: float
+    order: int
+    backend: str
+    engine: int = ENGINE_VERSION
+
+    def fields(self) -> dict[str, Any]:
+        """The key as JSON values; nodes that differ by rounding alone are the same node."""
+        return asdict(self) | {"node": f"{self.node:.12f}"}
+
+
+@dataclass(frozen=True)
+class BaselineKey(PromptKey):
+    """Everything that a baseline's estimates depend on."""
+
+    baseline: str
+    version: int = BASELINES_VERSION
+
+
+def prompt_fields(model: Any, tokens: TokenPair, site: str, direction: str) -> dict[str, Any]:
+    """The fields of a PromptKey; needs a model from load_model, whose identity names its weights."""
+    return {
+        "weights": model.hvp_identity,
+        "clean_ids": tokens.clean_ids,
+        "corrupted_ids": tokens.corrupted_ids,
+        "target_ids": tokens.target_ids,
+        "corruption": tokens.corruption,
+        "site": site,
+        "dtype": str(model.cfg.dtype),
+        "direction": direction,
+    }
 
 
 class Store:
-    """Entries below `root`, one file per key: named tensors of one prompt at one node."""
+    """Entries below `root`, one file per key: named tensors of one prompt."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 
-    def path(self, key: JetKey) -> Path:
+    def path(self, key: PromptKey) -> Path:
         """Where the entry of `key` lies, whether or not it is there."""
         digest = key.digest()
         return self.root / digest[:2] / digest[2:]
 
-    def get(self, key: JetKey) -> Entry | None:
+    def get(self, key: PromptKey) -> Entry | None:
         """The stored tensors, or None; a damaged entry is reported, removed and then absent."""
         path = self.path(key)
         try:
@@ -81,8 +120,8 @@ class Store:
             return None
         return load(payload)
 
-    def put(self, key: JetKey, entry: Entry) -> None:
-        """Write the entry atomically; a killed or failed write leaves nothing behind."""
+    def put(self, key: PromptKey, entry: Entry) -> None:
+        """Write the entry atomically: a failed write leaves nothing, a killed one no entry."""
         path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         payload = save({name: tensor.contiguous() for name, tensor in entry.items()})
@@ -114,18 +153,12 @@ def stored_jets(
     (its `hvp_identity` names the weights). Errors as in path_jets.
     """
     request = normalise_request(nodes, 0)
+    tokens = as_token_pair(model, tokens)
     key = JetKey(
-        weights=model.hvp_identity,
-        clean_ids=tokens.clean_ids,
-        corrupted_ids=tokens.corrupted_ids,
-        target_ids=tokens.target_ids,
-        corruption=tokens.corruption,
-        site=site,
+        **prompt_fields(model, tokens, site, direction),
         components=components,
         node=0.0,
         order=0,
-        dtype=str(model.cfg.dtype),
-        direction=direction,
         backend=backend,
     )
     found = {
@@ -164,3 +197,26 @@ def _assemble(entries: dict[float, Entry], request: Request) -> Jets:
         values[:, i, : order + 1] = entries[node]["values"][:, : order + 1]
     frame = pd.DataFrame(components.numpy(), columns=["layer", "index"])
     return Jets(values, tuple(request), frame)
+
+
+def stored_baseline(
+    store: Store,
+    model: Any,
+    tokens: TokenPair,
+    name: str,
+    site: str = "attn_heads",
+    direction: str = "noising",
+) -> torch.Tensor:
+    """A baseline's estimates through the store, float64 [n_components], in nats.
+
+    Needs a model from load_model. ValueError for an unknown baseline, else as the baseline does.
+    """
+    if name not in BASELINES:
+        raise ValueError(f"unknown baseline '{name}'; known: {', '.join(BASELINES)}")
+    tokens = as_token_pair(model, tokens)
+    key = BaselineKey(**prompt_fields(model, tokens, site, direction), baseline=name)
+    entry = store.get(key)
+    if entry is None:
+        entry = {"estimates": BASELINES[name](model, tokens, site, direction)}
+        store.put(key, entry)
+    return entry["estimates"]

@@ -167,11 +167,12 @@ def FD_HVP(h: Fraction = Fraction(1, 100)) -> QuadratureRule:
 def K_MEDIAN(steps: tuple[int, ...] = (5, 10, 20)) -> MedianRule:
     """Per-component median of MS_HVP over several K (section 4.3).
 
-    The nodes of K = 5 and 10 lie among those of 20, so the cost is that of the largest.
+    Each different node costs 2; those of K = 5 and 10 lie among those of 20.
     """
     if not steps:
         raise ValueError("K_MEDIAN needs at least one K")
-    return MedianRule("k_median", 2 * max(steps), tuple(MS_HVP(K) for K in steps))
+    rules = tuple(MS_HVP(K) for K in steps)
+    return MedianRule("k_median", 2 * len(required_jets(rules)), rules)
 
 
 # Names as they stand in the config and in every table; (\d+) is the rule's number of steps.

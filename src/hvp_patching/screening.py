@@ -62,12 +62,7 @@ def _screen_one(
     flagged = (rho > tau) | ((ap == 0) & (screen.at(0.0, 2) != 0))
     fixed = ap.clone()
     if bool(flagged.any()):
-        chosen = screen.components[flagged.numpy()]
-        components = list(chosen.itertuples(index=False, name=None))
-        jets = path_jets(
-            model, tokens, site, rule.request(), **{**options, "components": components}
-        )
-        fixed[flagged] = rule(jets)
+        fixed[flagged] = _fix(model, tokens, site, rule, screen, flagged, options)
     return screen.components.assign(
         prompt_id=tokens.prompt_id,
         ap=ap.numpy(),
@@ -76,3 +71,20 @@ def _screen_one(
         fixed=fixed.numpy(),
         cost=2 + flagged.numpy() * max(0, rule.cost - HVP().cost),
     )[["prompt_id", "layer", "index", "ap", "rho", "flagged", "fixed", "cost"]]
+
+
+def _fix(
+    model: Any,
+    tokens: TokenPair,
+    site: str,
+    rule: Estimator,
+    screen: Jets,
+    flagged: torch.Tensor,
+    options: dict[str, Any],
+) -> torch.Tensor:
+    """Estimates of the flagged components, from the screen's jets where these suffice."""
+    if required_jets([HVP(), rule]) == required_jets([HVP()]):
+        return rule(screen)[flagged]
+    chosen = screen.components[flagged.numpy()].itertuples(index=False, name=None)
+    jets = path_jets(model, tokens, site, rule.request(), **{**options, "components": list(chosen)})
+    return rule(jets)

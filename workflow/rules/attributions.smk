@@ -71,6 +71,7 @@ rule compute_baseline:
     params:
         direction=config["direction"],
         dtype=config["engine"]["dtype"],
+        store="results/store",
     message:
         "Compute {wildcards.baseline} of {wildcards.model}/{wildcards.task} at {wildcards.site}"
     script:

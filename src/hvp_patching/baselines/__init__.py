@@ -13,7 +13,16 @@ Baseline = Callable[..., torch.Tensor]
 
 # (model, pair, site="attn_heads", direction="noising") -> float64 [n_components], in nats
 BASELINES: MappingProxyType[str, Baseline] = MappingProxyType({"gim": gim})
+BASELINES_VERSION = 1  # part of every store key: raise it when estimates change beyond rounding
 # nominal backward passes per component and prompt
 COSTS: MappingProxyType[str, int] = MappingProxyType({"gim": 1})
 
-__all__ = ["BASELINES", "COSTS", "Baseline", "GimInactive", "gim", "gim_context"]
+__all__ = [
+    "BASELINES",
+    "BASELINES_VERSION",
+    "COSTS",
+    "Baseline",
+    "GimInactive",
+    "gim",
+    "gim_context",
+]

@@ -51,10 +51,9 @@ class BaseRun:
         """Last-position logits of the suffix under `hooks`: whatever the hooks put in comes out."""
         cache = {"use_cache": False} if prefix is None else {"past_key_values": prefix}
         with keep_precision(self.model.cfg.dtype):
-            out = self.model.run_with_hooks(
+            return self.model.run_with_hooks(
                 self.suffix, fwd_hooks=hooks, logits_to_keep=1, return_type="logits", **cache
             )
-        return out
 
 
 def check_eval_mode(model: Any) -> None:
@@ -97,9 +96,14 @@ def _activations(model: Any, ids: torch.Tensor, site: Site) -> list[torch.Tensor
 
     hooks = [(site.hook_name(layer), capture(layer)) for layer in range(n_layers(model))]
     with keep_precision(model.cfg.dtype):
-        model.run_with_hooks(ids, fwd_hooks=hooks, use_cache=False, return_type="logits")
+        try:
+            model.run_with_hooks(
+                ids, fwd_hooks=hooks, use_cache=False, logits_to_keep=1, return_type="logits"
+            )
+        except KeyError as error:  # how the bridge refuses a hook that it does not have
+            raise ValueError(f"site '{site.name}': {error.args[0]}") from error
     if len(captured) < len(hooks):
-        raise ValueError(f"site '{site.name}' does not exist in this model: {site.hook} never ran")
+        raise ValueError(f"site '{site.name}': {site.hook} never runs in this model")
     return [captured[layer] for layer in range(len(hooks))]
 
 

@@ -61,8 +61,15 @@ class Jets:
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Jets:
-        """The inverse of to_frame, for the rows of one prompt."""
+        """The inverse of to_frame, for the rows of one prompt, in their order.
+
+        ValueError if the components do not all have the same nodes in the same order.
+        """
         nodes = tuple(float(node) for node in frame["node"].unique())
+        if list(frame["node"]) != list(nodes) * (len(frame) // len(nodes)):
+            raise ValueError(
+                "the rows of a jets table are out of order: sort by layer, index, node"
+            )
         names = [name for name in ("f", "f1", "f2", "f3") if name in frame]
         values = torch.tensor(frame[names].to_numpy()).reshape(-1, len(nodes), len(names))
         components = frame[["layer", "index"]].drop_duplicates().reset_index(drop=True)

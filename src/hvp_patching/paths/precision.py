@@ -31,7 +31,7 @@ class KeepFloat64(TorchFunctionMode):
             name = getattr(func, "__name__", "")
             if name == "float":
                 return first
-            if name in {"to", "type"} and torch.float32 in (*args[1:], kwargs.get("dtype")):
+            if name == "to" and any(a is torch.float32 for a in (*args[1:], kwargs.get("dtype"))):
                 return first
             if name in {"softmax", "log_softmax"} and kwargs.get("dtype") == torch.float32:
                 kwargs["dtype"] = None

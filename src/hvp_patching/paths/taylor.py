@@ -46,8 +46,9 @@ def taylor_jets(
     nodes = list(request)
     width = max(request.values()) + 1
     values = torch.full((len(components), len(nodes), width), torch.nan, dtype=torch.float64)
-    for order, at_zero in sorted({(request[t], _shares_base(t, request)) for t in nodes}):
-        group = [t for t in nodes if (request[t], _shares_base(t, request)) == (order, at_zero)]
+    # At t = 0 the zeroth coefficient of every row is the unpatched run: it is carried once.
+    for order, at_zero in sorted({(request[t], t == 0.0) for t in nodes}):
+        group = [t for t in nodes if (request[t], t == 0.0) == (order, at_zero)]
         rows = make_rows(components, group)
         for chunk in chunks(rows, rows_per_pass(run, order, memory)):
             block = _pass(run, chunk, order, at_zero)
@@ -55,11 +56,6 @@ def taylor_jets(
                 values[row.component, nodes.index(row.node), : order + 1] = jet
             progress(len(chunk) / (len(components) * len(nodes)))
     return values
-
-
-def _shares_base(node: float, request: Request) -> bool:
-    """At t = 0 every row's zeroth coefficient is the unpatched run: it is carried once."""
-    return node == 0.0 and request[node] > 0
 
 
 def rows_per_pass(run: BaseRun, order: int, memory: int) -> int:

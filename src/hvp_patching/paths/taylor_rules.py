@@ -44,6 +44,8 @@ def with_rows(x: TaylorTensor, rows: int) -> TaylorTensor:
 
 
 def _same_rows(a: TaylorTensor, b: TaylorTensor) -> tuple[TaylorTensor, TaylorTensor]:
+    if a.ndim != b.ndim:
+        raise UnsupportedOperation("Taylor mode combines tensors of equal rank only")
     rows = max(a.rows, b.rows)
     return with_rows(a, rows), with_rows(b, rows)
 
@@ -54,6 +56,15 @@ def _check_dim(x: TaylorTensor, dim: int) -> int:
     if dim == -x.ndim:
         raise UnsupportedOperation("Taylor mode cannot act on the row dimension")
     return dim
+
+
+def _check_constant(x: TaylorTensor, constant: Any) -> None:
+    """A constant must broadcast against the dimensions after the rows alone."""
+    shape = tuple(getattr(constant, "shape", ()))
+    if len(shape) > x.ndim or (len(shape) == x.ndim and shape[0] != 1):
+        raise UnsupportedOperation(
+            f"Taylor mode cannot combine rows {tuple(x.shape)} with a constant {shape}"
+        )
 
 
 def _linear_map(x: TaylorTensor, function: Callable[[Tensor], Tensor]) -> TaylorTensor:
@@ -150,9 +161,11 @@ def _dropout(
 def _getitem(x: TaylorTensor, key: Any) -> TaylorTensor:
     keys = key if isinstance(key, tuple) else (key,)
     first = keys[0]
-    if first is Ellipsis:
+    if sum(isinstance(k, Tensor | list) for k in keys) > 1:
+        raise UnsupportedOperation("Taylor mode indexes with one tensor at a time")
+    if first is Ellipsis and sum(k is not None for k in keys) <= x.ndim:
         return _linear_map(x, lambda c: c[keys])
-    if first != slice(None):
+    if not (isinstance(first, slice) and first == slice(None)):
         raise UnsupportedOperation("Taylor mode cannot index the row dimension")
     return TaylorTensor(x.c0[keys], x.higher[(slice(None), *keys)], x.rows)
 
@@ -199,11 +212,14 @@ def _lifted(value: Tensor, like: TaylorTensor) -> TaylorTensor:
     return TaylorTensor(c0, zeros, like.rows)
 
 
-@rule("to", "type_as", "type")
+@rule("to")
 def _to(x: TaylorTensor, *args: Any, **kwargs: Any) -> TaylorTensor:
-    targets = [getattr(a, "dtype", a) for a in (*args, *kwargs.values())]
-    dtype = next((t for t in targets if isinstance(t, torch.dtype)), x.dtype)
-    return x if dtype == x.dtype else _linear_map(x, lambda c: c.to(dtype))
+    return _linear_map(x, lambda c: c.to(*args, **kwargs))
+
+
+@rule("type_as")
+def _type_as(x: TaylorTensor, other: Tensor) -> TaylorTensor:
+    return _to(x, other.dtype)
 
 
 @rule("float")
@@ -233,22 +249,21 @@ def _isneginf(x: TaylorTensor) -> Tensor:
 
 @rule("masked_fill")
 def _masked_fill(x: TaylorTensor, mask: Tensor, value: float) -> TaylorTensor:
+    _check_constant(x, mask)
     return TaylorTensor(x.c0.masked_fill(mask, value), x.higher.masked_fill(mask, 0.0), x.rows)
 
 
 @rule("where")
 def _where(condition: Tensor, a: Any, b: Any) -> TaylorTensor:
-    like = a if isinstance(a, TaylorTensor) else b
-    zero = like.higher.new_zeros(())
-    c0 = [v.c0 if isinstance(v, TaylorTensor) else v for v in (a, b)]
-    higher = [v.higher if isinstance(v, TaylorTensor) else zero for v in (a, b)]
-    if isinstance(a, TaylorTensor) and isinstance(b, TaylorTensor):
-        raise UnsupportedOperation("Taylor mode cannot choose between two Taylor tensors")
-    return TaylorTensor(
-        torch.where(condition, c0[0], c0[1]),
-        torch.where(condition, higher[0], higher[1]),
-        like.rows,
-    )
+    x, constant = (a, b) if isinstance(a, TaylorTensor) else (b, a)
+    if isinstance(constant, TaylorTensor) or not isinstance(x, TaylorTensor):
+        raise UnsupportedOperation("Taylor mode chooses only between a tensor and a constant")
+    _check_constant(x, condition)
+    _check_constant(x, constant)
+    keep = condition if x is a else ~condition
+    c0 = torch.where(keep, x.c0, constant)
+    higher = torch.where(keep, x.higher, x.higher.new_zeros(()))
+    return TaylorTensor(c0, higher.expand(x.order, x.shape[0], *c0.shape[1:]), x.rows)
 
 
 # --- linear ---------------------------------------------------------------------------------
@@ -281,15 +296,19 @@ def _addmm(
 
 
 @rule("mean")
-def _mean(x: TaylorTensor, dim: Any = None, keepdim: bool = False, **_: Any) -> TaylorTensor:
+def _mean(
+    x: TaylorTensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> TaylorTensor:
     dims = _reduced(x, dim)
-    return _linear_map(x, lambda c: c.mean(dims, keepdim=keepdim))
+    return _linear_map(x, lambda c: c.mean(dims, keepdim=keepdim, dtype=dtype))
 
 
 @rule("sum")
-def _sum(x: TaylorTensor, dim: Any = None, keepdim: bool = False, **_: Any) -> TaylorTensor:
+def _sum(
+    x: TaylorTensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> TaylorTensor:
     dims = _reduced(x, dim)
-    return _linear_map(x, lambda c: c.sum(dims, keepdim=keepdim))
+    return _linear_map(x, lambda c: c.sum(dims, keepdim=keepdim, dtype=dtype))
 
 
 def _reduced(x: TaylorTensor, dim: Any) -> list[int]:
@@ -298,12 +317,12 @@ def _reduced(x: TaylorTensor, dim: Any) -> list[int]:
     return [_check_dim(x, d) for d in ([dim] if isinstance(dim, int) else dim)]
 
 
-@rule("neg", "__neg__")
+@rule("neg")
 def _neg(x: TaylorTensor) -> TaylorTensor:
     return _linear_map(x, torch.neg)
 
 
-@rule("add", "__add__", "__radd__")
+@rule("add")
 def _add(a: Any, b: Any, *, alpha: float = 1.0) -> TaylorTensor:
     if alpha != 1.0:
         raise UnsupportedOperation("Taylor mode knows add only with alpha = 1")
@@ -316,17 +335,13 @@ def _add(a: Any, b: Any, *, alpha: float = 1.0) -> TaylorTensor:
 
 
 def _add_constant(x: TaylorTensor, constant: Any) -> TaylorTensor:
+    _check_constant(x, constant)
     c0 = x.c0 + constant
-    higher = x.higher
-    if c0.dtype != higher.dtype:
-        higher = higher.to(c0.dtype)
     nominal = torch.broadcast_shapes(x.shape, getattr(constant, "shape", ()))
-    if len(nominal) != x.ndim or nominal[0] != x.shape[0]:
-        raise UnsupportedOperation("Taylor mode cannot broadcast rows against a larger constant")
-    return TaylorTensor(c0, higher.expand(x.order, *nominal), x.rows)
+    return TaylorTensor(c0, x.higher.to(c0.dtype).expand(x.order, *nominal), x.rows)
 
 
-@rule("sub", "__sub__", "subtract")
+@rule("sub", "subtract")
 def _sub(a: Any, b: Any, *, alpha: float = 1.0) -> TaylorTensor:
     return _add(a, -b, alpha=alpha)
 
@@ -339,19 +354,16 @@ def _rsub(a: TaylorTensor, b: Any) -> TaylorTensor:
 # --- products -------------------------------------------------------------------------------
 
 
-@rule("mul", "__mul__", "__rmul__", "multiply")
+@rule("mul", "multiply")
 def _mul(a: Any, b: Any) -> TaylorTensor:
     if not isinstance(a, TaylorTensor):
         a, b = b, a
     if not isinstance(b, TaylorTensor):
-        if isinstance(b, Tensor) and b.ndim > a.ndim:
-            raise UnsupportedOperation("Taylor mode cannot broadcast rows to a higher rank")
+        _check_constant(a, b)
         return _linear_map(a, lambda c: c * b)
     if a is b:
         return _square(a)
     a, b = _same_rows(a, b)
-    if a.ndim != b.ndim:
-        raise UnsupportedOperation("Taylor mode multiplies tensors of equal rank only")
     higher = (a.higher * b.c0).addcmul_(a.c0, b.higher)
     if a.order >= 2:
         higher[1].addcmul_(a.higher[0], b.higher[0])
@@ -369,11 +381,16 @@ def _square(x: TaylorTensor) -> TaylorTensor:
     return TaylorTensor(x.c0.square(), higher, x.rows)
 
 
-@rule("matmul", "__matmul__", "bmm")
+@rule("matmul", "bmm")
 def _matmul(a: Any, b: Any) -> TaylorTensor:
     if not isinstance(b, TaylorTensor):
+        if b.ndim > 2:
+            _check_constant(a, b)
         return _linear_map(a, lambda c: c @ b)
+    if b.ndim < 3:
+        raise UnsupportedOperation("Taylor mode cannot sum over the row dimension")
     if not isinstance(a, TaylorTensor):
+        _check_constant(b, a)
         return _linear_map(b, lambda c: a @ c)
     a, b = _same_rows(a, b)
     higher = a.higher @ b.c0 + a.c0 @ b.higher
@@ -384,14 +401,15 @@ def _matmul(a: Any, b: Any) -> TaylorTensor:
     return TaylorTensor(a.c0 @ b.c0, higher, a.rows)
 
 
-@rule("div", "__truediv__", "true_divide")
+@rule("div", "true_divide")
 def _div(a: Any, b: Any) -> TaylorTensor:
     if isinstance(b, TaylorTensor):
         return _mul(a, _reciprocal(b))
+    _check_constant(a, b)
     return _linear_map(a, lambda c: c / b)
 
 
-@rule("__rtruediv__", "__rdiv__")
+@rule("__rdiv__")
 def _rdiv(a: TaylorTensor, b: Any) -> TaylorTensor:
     return _mul(_reciprocal(a), b)
 
@@ -434,7 +452,7 @@ def _square_rule(x: TaylorTensor) -> TaylorTensor:
     return _square(x)
 
 
-@rule("pow", "__pow__")
+@rule("pow")
 def _pow(x: Any, exponent: Any) -> TaylorTensor:
     if not isinstance(x, TaylorTensor) or not isinstance(exponent, int | float):
         raise UnsupportedOperation("Taylor mode knows pow only with a constant exponent")
@@ -473,15 +491,15 @@ def _tanh(x: TaylorTensor) -> TaylorTensor:
 def tanh_derivatives(c: Tensor, order: int) -> list[Tensor]:
     """tanh and its first `order` derivatives."""
     y = torch.tanh(c)
-    s = 1 - y * y
+    s = torch.cosh(c).pow(-2)  # 1 - y² would lose all digits in float32 where tanh saturates
     return [y, s, -2 * y * s, s * (6 * y * y - 2)][: order + 1]
 
 
 def sigmoid_derivatives(c: Tensor, order: int) -> list[Tensor]:
     """Logistic function and its first `order` derivatives."""
-    y = torch.sigmoid(c)
-    s = y * (1 - y)
-    return [y, s, s * (1 - 2 * y), s * (1 - 6 * s)][: order + 1]
+    y, z = torch.sigmoid(c), torch.sigmoid(-c)  # z = 1 - y, without its loss of digits
+    s = y * z
+    return [y, s, s * (z - y), s * (1 - 6 * s)][: order + 1]
 
 
 @rule("sigmoid")
@@ -503,7 +521,7 @@ def _silu(x: TaylorTensor, inplace: bool = False) -> TaylorTensor:
 def gelu_erf_derivatives(c: Tensor, order: int) -> list[Tensor]:
     """Exact GELU x Φ(x) and its first `order` derivatives."""
     density = torch.exp(-0.5 * c * c) / math.sqrt(2 * math.pi)
-    cumulative = 0.5 * (1 + torch.erf(c / math.sqrt(2)))
+    cumulative = 0.5 * torch.erfc(-c / math.sqrt(2))
     square = c * c
     return [
         F.gelu(c),
@@ -558,11 +576,17 @@ def _exponentials(x: TaylorTensor, probabilities: Tensor, dim: int) -> tuple[Ten
     return e, e.sum(dim, keepdim=True)
 
 
+def _cast(x: TaylorTensor, _stacklevel: Any, dtype: torch.dtype | None) -> TaylorTensor:
+    """torch.softmax takes the dtype where F.softmax has its _stacklevel."""
+    dtype = _stacklevel if isinstance(_stacklevel, torch.dtype) else dtype
+    return x if dtype is None else _to(x, dtype)
+
+
 @rule("softmax")
 def _softmax(
-    x: TaylorTensor, dim: int, _stacklevel: int = 3, dtype: torch.dtype | None = None
+    x: TaylorTensor, dim: int, _stacklevel: Any = 3, dtype: torch.dtype | None = None
 ) -> TaylorTensor:
-    x = x if dtype is None else _to(x, dtype)
+    x = _cast(x, _stacklevel, dtype)
     d = _check_dim(x, dim)
     p0 = torch.softmax(x.c0, d)
     p, s = _exponentials(x, p0, d)
@@ -585,9 +609,9 @@ def _log_of_sums(s: Tensor) -> Tensor:
 
 @rule("log_softmax")
 def _log_softmax(
-    x: TaylorTensor, dim: int, _stacklevel: int = 3, dtype: torch.dtype | None = None
+    x: TaylorTensor, dim: int, _stacklevel: Any = 3, dtype: torch.dtype | None = None
 ) -> TaylorTensor:
-    x = x if dtype is None else _to(x, dtype)
+    x = _cast(x, _stacklevel, dtype)
     d = _check_dim(x, dim)
     y0 = torch.log_softmax(x.c0, d)
     _, s = _exponentials(x, y0.exp(), d)

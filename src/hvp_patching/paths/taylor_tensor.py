@@ -88,7 +88,12 @@ class TaylorTensor(torch.Tensor):
                 return func(*args, **(kwargs or {}))
         if name not in RULES:
             raise UnsupportedOperation(f"Taylor mode has no rule for the operation '{name}'")
-        return RULES[name](*args, **(kwargs or {}))
+        try:
+            return RULES[name](*args, **(kwargs or {}))
+        except (TypeError, AttributeError) as error:  # arguments that the rule does not take
+            raise UnsupportedOperation(
+                f"Taylor mode's rule for '{name}' does not cover this call: {error}"
+            ) from error
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]

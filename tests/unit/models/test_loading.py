@@ -163,27 +163,29 @@ def test_bos_without_a_bos_token_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "activation", "layers", "d_mlp"),
+    ("name", "activation", "layers", "kv_heads", "d_mlp"),
     [
-        ("tiny-gpt2", "GeLU", 3, 128),
-        ("tiny-pythia", "GeLU", 3, 128),
-        ("tiny-qwen2", "SwiGLU", 3, 64),
-        ("tiny-gemma2", "GeGLU", 4, 64),
-        ("tiny-llama", "SwiGLU", 3, 64),
+        ("tiny-gpt2", "GeLU", 3, 4, 128),
+        ("tiny-pythia", "GeLU", 3, 4, 128),
+        ("tiny-qwen2", "SwiGLU", 3, 2, 64),
+        ("tiny-gemma2", "GeGLU", 4, 2, 64),
+        ("tiny-llama", "SwiGLU", 3, 2, 64),
     ],
 )
 def test_description_is_read_off_the_model(
-    name: str, activation: str, layers: int, d_mlp: int
+    name: str, activation: str, layers: int, kv_heads: int, d_mlp: int
 ) -> None:
     found = describe(load_model(name, device="cpu"))
     assert found == {
         "model": name,
         "n_layers": layers,
         "n_heads": 4,
+        "n_key_value_heads": kv_heads,
         "d_model": 32,
         "d_mlp": d_mlp,
         "activation": activation,
         "n_params": build_tiny(name)[0].num_parameters(),
+        "licence": get_spec(name).licence,
     }
 
 

@@ -1,0 +1,93 @@
+"""Scores: estimates beside the truth, and baselines joined to them."""
+
+import pandas as pd
+import pytest
+import torch
+
+from hvp_patching.estimators import AP, HVP, MS_HVP
+from hvp_patching.paths import Jets
+from hvp_patching.scores import COLUMNS, add_baseline, score_estimators
+
+NODES = (0.0, 0.5, 1.0)
+
+
+def jets(seed, n=4):
+    draw = torch.Generator().manual_seed(seed)
+    values = torch.randn(n, len(NODES), 3, generator=draw, dtype=torch.float64)
+    frame = pd.DataFrame({"layer": [i // 2 for i in range(n)], "index": [i % 2 for i in range(n)]})
+    return Jets(values, NODES, frame)
+
+
+@pytest.fixture
+def table():
+    return pd.concat([jets(1).to_frame("b"), jets(2).to_frame("a")], ignore_index=True)
+
+
+def test_one_row_per_prompt_component_and_estimator(table):
+    scores = score_estimators(table, [AP(), HVP(), MS_HVP(2)])
+    assert list(scores.columns) == COLUMNS
+    assert len(scores) == 2 * 4 * 3
+    assert list(scores["prompt_id"].unique()) == ["b", "a"]
+    for prompt_id, one in (("b", jets(1)), ("a", jets(2))):
+        mine = scores[scores["prompt_id"] == prompt_id]
+        truth = (one.values[:, 2, 0] - one.values[:, 0, 0]).tolist()
+        f1, f2 = one.values[:, :, 1], one.values[:, :, 2]
+        expected = {
+            "ap": f1[:, 0],
+            "hvp": f1[:, 0] + f2[:, 0] / 2,
+            "ms_hvp_2": (f1[:, 0] + f1[:, 1]) / 2 + (f2[:, 0] + f2[:, 1]) / 8,
+        }
+        for (name, values), cost in zip(expected.items(), (1, 2, 4), strict=True):
+            rows = mine[mine["estimator"] == name]
+            assert rows["estimate"].tolist() == pytest.approx(values.tolist())
+            assert rows["truth"].tolist() == pytest.approx(truth)
+            assert rows["cost"].tolist() == [cost] * 4
+            assert rows["layer"].tolist() == [0, 0, 1, 1]
+            assert rows["index"].tolist() == [0, 1, 0, 1]
+
+
+def test_a_missing_node_is_named(table):
+    with pytest.raises(ValueError, match=r"order 1 at node 0\.25"):
+        score_estimators(table, [MS_HVP(4)])
+    with pytest.raises(ValueError, match="order 0 at node 1"):
+        score_estimators(table[table["node"] < 1], [AP()])
+
+
+def baseline(prompts=("a", "b"), n=4):
+    return pd.DataFrame(
+        [
+            {
+                "prompt_id": prompt,
+                "component": i,
+                "estimator": "gim",
+                "estimate": 10.0 * i + len(prompt),
+                "cost": 1,
+            }
+            for prompt in prompts
+            for i in range(n)
+        ]
+    )
+
+
+def test_a_baseline_joins_by_position(table):
+    scores = score_estimators(table, [AP(), HVP()])
+    joined = add_baseline(scores, baseline())
+    assert len(joined) == len(scores) + 8
+    pd.testing.assert_frame_equal(joined.iloc[: len(scores)], scores)
+    added = joined[joined["estimator"] == "gim"].set_index(["prompt_id", "layer", "index"])
+    truth = scores[scores["estimator"] == "ap"].set_index(["prompt_id", "layer", "index"])
+    assert added["truth"].to_dict() == truth["truth"].to_dict()
+    assert added.loc[("a", 1, 0), "estimate"] == 21.0
+
+
+@pytest.mark.parametrize(
+    "other", [baseline(("a",)), baseline(n=3), baseline(n=5), baseline(("a", "c"))]
+)
+def test_a_baseline_of_something_else_is_refused(table, other):
+    scores = score_estimators(table, [AP()])
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the whole message is compared)
+        add_baseline(scores, other)
+    assert str(caught.value) == (
+        f"baseline 'gim' has {len(other)} estimates where the jets have 8 components; "
+        "delete results/baselines and run again"
+    )

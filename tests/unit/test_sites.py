@@ -1,0 +1,60 @@
+"""Sites: hooks, component axes, and which components a request means."""
+
+import pytest
+import torch
+
+from hvp_patching.sites import SITES, get_site, n_layers, resolve_components
+
+SHAPES = {
+    "attn_heads": ("blocks.2.attn.hook_z", (1, 5, 4, 8), 4, (1, 5, 8)),
+    "mlp_pre": ("blocks.2.mlp.hook_pre", (1, 5, 16), 16, (1, 5)),
+    "mlp_post": ("blocks.2.mlp.hook_post", (1, 5, 16), 16, (1, 5)),
+    "mlp_out": ("blocks.2.hook_mlp_out", (1, 5, 8), 1, (1, 5, 8)),
+    "resid_post": ("blocks.2.hook_resid_post", (1, 5, 8), 1, (1, 5, 8)),
+}
+
+
+def test_the_table_is_complete():
+    assert set(SITES) == set(SHAPES)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_site_knows_its_hook_and_components(name):
+    hook, shape, n, selected = SHAPES[name]
+    site = get_site(name)
+    activation = torch.arange(float(torch.Size(shape).numel())).view(shape)
+    assert site.hook_name(2) == hook
+    assert site.n_components(activation) == n
+    one = site.select(activation, n - 1)
+    assert one.shape == selected
+    assert one.data_ptr() != 0
+    one.zero_()  # a view, since patch directions are written through it
+    zeros = torch.Size(shape).numel() if n == 1 else torch.Size(selected).numel() + (n > 1)
+    assert int((activation == 0).sum()) == zeros
+
+
+def test_selection_takes_the_last_head_and_neuron():
+    z = torch.randn(1, 5, 4, 8)
+    assert torch.equal(SITES["attn_heads"].select(z, 3), z[:, :, 3])
+    pre = torch.randn(1, 5, 16)
+    assert torch.equal(SITES["mlp_pre"].select(pre, 7), pre[..., 7])
+
+
+def test_all_components_come_in_order():
+    site = SITES["attn_heads"]
+    assert resolve_components(site, (2, 3), None) == ((0, 0), (0, 1), (1, 0), (1, 1), (1, 2))
+
+
+def test_requested_components_keep_their_order():
+    site = SITES["attn_heads"]
+    assert resolve_components(site, (2, 3), [(1, 2), (0, 1)]) == ((1, 2), (0, 1))
+
+
+@pytest.mark.parametrize("component", [(-1, 0), (2, 0), (0, -1), (0, 2)])
+def test_a_component_outside_the_model_is_refused(component):
+    with pytest.raises(ValueError, match=r"requested"):
+        resolve_components(SITES["attn_heads"], (2, 3), [component])
+
+
+def test_layers_are_counted(tiny):
+    assert n_layers(tiny("tiny-gemma2")) == 4
