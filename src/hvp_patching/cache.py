@@ -82,7 +82,7 @@ class BaselineKey(PromptKey):
 
 
 def prompt_fields(model: Any, tokens: TokenPair, site: str, direction: str) -> dict[str, Any]:
-    """The fields of a PromptKey; needs a model from load_model, whose identity names its weights."""
+    """The fields of a PromptKey; the model is one from load_model: it names its weights."""
     return {
         "weights": model.hvp_identity,
         "clean_ids": tokens.clean_ids,

@@ -16,7 +16,7 @@ from hvp_patching.models import (
     loading,
 )
 from hvp_patching.models.convert import prepare_model
-from hvp_patching.models.registry import ModelSpec
+from hvp_patching.models.registry import ModelSpec, get_spec
 from hvp_patching.models.tiny import FAMILIES, build_tiny
 
 
