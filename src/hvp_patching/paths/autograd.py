@@ -5,7 +5,7 @@ The reference and the fallback: one scalar t per row, as many reverse passes as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from transformers import DynamicCache
 from hvp_patching.paths.base_run import BaseRun, Hook, log_probability
 from hvp_patching.paths.precision import DecomposedLayerNorm
 from hvp_patching.paths.rows import (
+    Pass,
     Progress,
     Request,
     Row,
@@ -22,6 +23,7 @@ from hvp_patching.paths.rows import (
     bytes_per_token,
     chunks,
     directions,
+    gather,
     make_rows,
     no_progress,
     node_column,
@@ -37,24 +39,26 @@ def autograd_jets(
     progress: Progress = no_progress,
 ) -> torch.Tensor:
     """Jets [n_components, n_nodes, max order + 1], NaN where the request asks for less."""
-    nodes = list(request)
-    width = max(request.values()) + 1
-    values = torch.full((len(components), len(nodes), width), torch.nan, dtype=torch.float64)
+    return gather(components, request, _passes(run, components, request, memory), progress)
+
+
+def _passes(
+    run: BaseRun, components: Sequence[Component], request: Request, memory: int
+) -> Iterator[Pass]:
+    """Passes of one order and one layer each: reverse mode cannot add rows on the way."""
     for order in sorted(set(request.values())):
-        group = [t for t in nodes if request[t] == order]
-        for members in by_layer(make_rows(components, group)).values():
-            for chunk in chunks(members, _rows_per_pass(run, members[0].layer, order, memory)):
-                for row, jet in zip(chunk, _pass(run, chunk, order), strict=True):
-                    values[row.component, nodes.index(row.node), : order + 1] = jet
-                progress(len(chunk) / (len(components) * len(nodes)))
-    return values
+        group = [t for t, k in request.items() if k == order]
+        for layer, members in by_layer(make_rows(components, group)).items():
+            for chunk in chunks(members, _rows_per_pass(run, layer, order, memory)):
+                yield chunk, _pass(run, chunk, order)
 
 
 def _rows_per_pass(run: BaseRun, layer: int, order: int, memory: int) -> int:
     """How many rows fit: reverse mode keeps the graphs of all layers after the site."""
     blocks = (n_layers(run.model) - layer) * 3 * max(1, order)
     per_row = blocks * run.suffix.shape[1] * bytes_per_token(run.model)
-    return max(1, memory // (per_row + 2 * (order + 1) * bytes_of_logits(run)))
+    in_float64 = 8 * int(run.model.cfg.d_vocab)
+    return max(1, memory // (per_row + (order + 1) * (bytes_of_logits(run) + 4 * in_float64)))
 
 
 def _pass(run: BaseRun, rows: Sequence[Row], order: int) -> torch.Tensor:

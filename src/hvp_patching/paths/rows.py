@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any
@@ -29,6 +29,28 @@ class Row:
     layer: int
     index: int
     node: float
+
+
+Pass = tuple[Sequence[Row], torch.Tensor]  # rows of one pass, their jets [n_rows, order + 1]
+
+
+def gather(
+    components: Sequence[Component],
+    request: Request,
+    passes: Iterable[Pass],
+    progress: Progress = no_progress,
+) -> torch.Tensor:
+    """Jets of all passes as one table, float64 [n_components, n_nodes, max order + 1].
+
+    NaN where the request asks for a lower order.
+    """
+    nodes, width = list(request), max(request.values()) + 1
+    values = torch.full((len(components), len(nodes), width), torch.nan, dtype=torch.float64)
+    for rows, jets in passes:
+        for row, jet in zip(rows, jets, strict=True):
+            values[row.component, nodes.index(row.node), : len(jet)] = jet
+        progress(len(rows) / (len(components) * len(nodes)))
+    return values
 
 
 def make_rows(components: Sequence[Component], nodes: Sequence[float]) -> list[Row]:
@@ -73,7 +95,17 @@ def bytes_per_token(model: Any) -> int:
     return int(width * torch.finfo(cfg.dtype).bits // 8)
 
 
+def bytes_of_cache(run: BaseRun) -> int:
+    """Size of the keys and values that one row leaves in the cache of all layers."""
+    if run.prefix is None:
+        return 0
+    cfg = run.model.cfg
+    heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
+    positions = run.prefix.get_seq_length() + run.suffix.shape[1]
+    width = 2 * cfg.n_layers * heads * cfg.d_head
+    return int(positions * width * torch.finfo(cfg.dtype).bits // 8)
+
+
 def bytes_of_logits(run: BaseRun) -> int:
-    """Rough size of one row's logits with their float64 copies."""
-    itemsize = torch.finfo(run.model.cfg.dtype).bits // 8
-    return int(run.model.cfg.d_vocab) * (itemsize + 3 * 8)
+    """Size of one row's last-position logits."""
+    return int(run.model.cfg.d_vocab) * torch.finfo(run.model.cfg.dtype).bits // 8

@@ -9,7 +9,7 @@ own layer.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,14 +17,17 @@ import torch
 import hvp_patching.paths.taylor_rules  # noqa: F401  (registers the rules)
 from hvp_patching.paths.base_run import BaseRun, Hook, log_probability
 from hvp_patching.paths.rows import (
+    Pass,
     Progress,
     Request,
     Row,
     by_layer,
+    bytes_of_cache,
     bytes_of_logits,
     bytes_per_token,
     chunks,
     directions,
+    gather,
     make_rows,
     no_progress,
     node_column,
@@ -43,25 +46,26 @@ def taylor_jets(
     progress: Progress = no_progress,
 ) -> torch.Tensor:
     """Jets [n_components, n_nodes, max order + 1], NaN where the request asks for less."""
-    nodes = list(request)
-    width = max(request.values()) + 1
-    values = torch.full((len(components), len(nodes), width), torch.nan, dtype=torch.float64)
+    return gather(components, request, _passes(run, components, request, memory), progress)
+
+
+def _passes(
+    run: BaseRun, components: Sequence[Component], request: Request, memory: int
+) -> Iterator[Pass]:
+    """Passes of one order each, over rows of all layers."""
     # At t = 0 the zeroth coefficient of every row is the unpatched run: it is carried once.
-    for order, at_zero in sorted({(request[t], t == 0.0) for t in nodes}):
-        group = [t for t in nodes if (request[t], t == 0.0) == (order, at_zero)]
+    for order, at_zero in sorted({(order, t == 0.0) for t, order in request.items()}):
+        group = [t for t, k in request.items() if (k, t == 0.0) == (order, at_zero)]
         rows = make_rows(components, group)
         for chunk in chunks(rows, rows_per_pass(run, order, memory)):
-            block = _pass(run, chunk, order, at_zero)
-            for row, jet in zip(chunk, block, strict=True):
-                values[row.component, nodes.index(row.node), : order + 1] = jet
-            progress(len(chunk) / (len(components) * len(nodes)))
-    return values
+            yield chunk, _pass(run, chunk, order, at_zero)
 
 
 def rows_per_pass(run: BaseRun, order: int, memory: int) -> int:
-    """How many rows fit into `memory` bytes."""
-    per_row = run.suffix.shape[1] * bytes_per_token(run.model) + bytes_of_logits(run)
-    return max(1, memory // (per_row * (order + 1)))
+    """How many rows fit into `memory` bytes: a block's activations, the cache, logits twice."""
+    activations = run.suffix.shape[1] * bytes_per_token(run.model)
+    per_coefficient = activations + bytes_of_cache(run) + 2 * bytes_of_logits(run)
+    return max(1, memory // (per_coefficient * (order + 1)))
 
 
 def _pass(run: BaseRun, rows: Sequence[Row], order: int, shared: bool) -> torch.Tensor:
