@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,8 +75,10 @@ def _reset_peak(device: torch.device) -> float:
         torch.cuda.reset_peak_memory_stats(device)
         return float(torch.cuda.memory_allocated(device))
     clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        clear.write_text("5")  # Linux: forget the peak resident size
+    if clear.exists():  # Linux: give freed memory back, then forget the peak resident size
+        with suppress(OSError, AttributeError):  # no glibc
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        clear.write_text("5")
     return _status("VmRSS") or _peak(device)
 
 
