@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hvp_patching.paths import Jets, UnsupportedOperation, path_jets
-from hvp_patching.paths.taylor_tensor import RULES, TaylorTensor, operation_name
+from hvp_patching.paths.taylor.tensor import RULES, TaylorTensor, operation_name
 from hvp_patching.prompts.pair import PromptPair, TokenPair
 from hvp_patching.sites import SITES, Site
 

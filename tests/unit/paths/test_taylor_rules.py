@@ -12,9 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hvp_patching.paths import taylor_tensor
 from hvp_patching.paths.taylor import TaylorTensor
-from hvp_patching.paths.taylor_tensor import RULES, UnsupportedOperation
+from hvp_patching.paths.taylor import tensor as taylor_tensor
+from hvp_patching.paths.taylor.tensor import RULES, UnsupportedOperation
 
 ROWS, POSITIONS, WIDTH, ORDER = 3, 4, 6, 3
 draw = torch.Generator().manual_seed(0)
