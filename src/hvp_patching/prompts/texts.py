@@ -220,6 +220,8 @@ def _unknown_part(tokenizer: Any, text: str, unknown: int) -> str:
 
 def _lost(tokenizer: Any, text: str, ids: tuple[int, ...]) -> str:
     """The characters that no token stands for; case, accents and spaces may be normalised."""
+    if not hasattr(tokenizer, "decode"):  # ids without their texts
+        return ""
     back = str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
     if back == text:
         return ""
