@@ -229,9 +229,9 @@ def _bytes(header: _Header, name: str, shape: tuple[int, ...], kind: int) -> int
         block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     except (ValueError, KeyError) as error:
         raise header.error(f"the tensor {name!r} is of the unknown type {kind}") from error
-    elements = 1
-    for length in shape:
-        elements *= length
+    if 0 in shape:
+        raise header.error(f"the tensor {name!r} has no elements (shape {shape})")
+    elements = math.prod(shape)
     if (shape or (1,))[0] % block:
         raise header.error(f"the rows of the tensor {name!r} are not whole blocks of {block}")
     return elements // block * size
