@@ -226,17 +226,13 @@ def _lost(tokenizer: Any, text: str, ids: tuple[int, ...]) -> str:
     if back == text:
         return ""
     gone = Counter(_folded(text)) - Counter(_folded(back))
-    if not gone:
-        return ""
-    covered: set[int] = set()
-    if getattr(tokenizer, "is_fast", False):
-        found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        covered = {i for start, end in found["offset_mapping"] for i in range(start, end)}
-    return "".join(
-        character
-        for i, character in enumerate(text)
-        if i not in covered and set(_folded(character)) & gone.keys()
-    )
+    suspects = dict.fromkeys(letter for letter in text if set(_folded(letter)) & gone.keys())
+    return "".join(letter for letter in suspects if not _folded(_there_and_back(tokenizer, letter)))
+
+
+def _there_and_back(tokenizer: Any, text: str) -> str:
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False)) if ids else ""
 
 
 def _folded(text: str) -> str:
