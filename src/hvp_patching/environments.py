@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -106,7 +106,15 @@ def describe(environments: Iterable[Environment]) -> str:
 
     Precisions of the same environment are no mixture: they stand in one description.
     """
-    texts = [environment.text() for environment in _merged(environments)]
+    return _line([environment.text() for environment in _merged(environments)])
+
+
+def join_descriptions(lines: Iterable[str]) -> str:
+    """One line for all that lines of ``describe`` name, each environment once."""
+    return _line(sorted({text for line in lines for text in described(line)}))
+
+
+def _line(texts: Sequence[str]) -> str:
     if len(texts) < 2:
         return "".join(PREFIX + text for text in texts)
     return f"{PREFIX}{len(texts)} environments: {BETWEEN.join(texts)}"
