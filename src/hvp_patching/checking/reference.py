@@ -9,12 +9,19 @@ from typing import Any
 import torch
 
 from hvp_patching.checking.check import Check, Comparison
-from hvp_patching.checking.differences import OFFSETS, derivatives
+from hvp_patching.checking.differences import (
+    OFFSETS,
+    PATH_OFFSETS,
+    derivatives,
+    path_derivatives,
+)
 from hvp_patching.checking.subject import Subject
 from hvp_patching.paths.jets import path_jets
 from hvp_patching.prompts.pair import TokenPair
 
 FORWARD = "finite differences"
+PATH_ORDER = 2  # a stencil over the whole path would round the third derivative too much
+GOOD_ENOUGH = 1e-8  # error of that stencil, relative to the size of what is differentiated
 
 
 @dataclass(frozen=True)
@@ -37,18 +44,47 @@ class Values:
 
 def by_differences(subject: Subject, points: Sequence[Point]) -> list[Values]:
     """Every point by finite differences of plain forward passes, in float64."""
-    size = max(1, subject.paths.rows_per_batch // len(OFFSETS))
-    flat = [point for point in points if point.order == 0]
-    curved = [point for point in points if point.order > 0]
     results: dict[Point, Values] = {}
-    for group, offsets in ((flat, OFFSETS[:1]), (curved, OFFSETS)):
+    by_component: dict[tuple[int, int], list[Point]] = {}
+    for point in points:
+        by_component.setdefault((point.layer, point.index), []).append(point)
+    for component, own in by_component.items():
+        slopes = [point for point in own if 0 < point.order <= PATH_ORDER]
+        if len(slopes) * len(OFFSETS) > len(PATH_OFFSETS):
+            results.update(_over_the_path(subject, component, slopes))
+    rest = [point for point in points if point not in results]
+    size = max(1, subject.paths.rows_per_batch // len(OFFSETS))
+    for group, offsets in (
+        ([point for point in rest if point.order == 0], OFFSETS[:1]),
+        ([point for point in rest if point.order > 0], OFFSETS),
+    ):
         for start in range(0, len(group), size):
             chunk = group[start : start + size]
-            results.update(zip(chunk, _chunk(subject, chunk, offsets), strict=True))
+            results.update(zip(chunk, _around(subject, chunk, offsets), strict=True))
     return [results[point] for point in points]
 
 
-def _chunk(subject: Subject, points: Sequence[Point], offsets: Sequence[float]) -> Iterator[Values]:
+def _over_the_path(
+    subject: Subject, component: tuple[int, int], points: Sequence[Point]
+) -> dict[Point, Values]:
+    """Points of one component by one stencil over its whole path, where that is good enough."""
+    paths, nodes = subject.paths, [point.node for point in points]
+    logits = paths.logits([paths.move(*component, t) for t in PATH_OFFSETS])
+    found = path_derivatives(paths.metric(logits), nodes, PATH_ORDER)
+    changes = path_derivatives(logits, nodes, PATH_ORDER).values
+    values: dict[Point, Values] = {}
+    for i, point in enumerate(points):
+        sizes = _sizes(changes[:, i], point.order)
+        error, rounding = found.errors[: point.order + 1, i], subject.tolerance(sizes)
+        if bool((error <= rounding.maximum(GOOD_ENOUGH * sizes)).all()):
+            values[point] = Values(found.values[: point.order + 1, i], error + rounding)
+    return values
+
+
+def _around(
+    subject: Subject, points: Sequence[Point], offsets: Sequence[float]
+) -> Iterator[Values]:
+    """Each point by differences around its node."""
     paths = subject.paths
     moves = [
         paths.move(point.layer, point.index, point.node + offset)
@@ -69,9 +105,14 @@ def path_sizes(logits: torch.Tensor, order: int) -> torch.Tensor:
     The spread of the logits, which every pass rounds, and the terms that f^(k) is made of: the
     derivatives of the logits, and the products of lower ones.
     """
-    base = logits[0].max() - logits[0].min()
-    changes = derivatives(logits, order).values[1:].abs().amax(-1)
-    first, second, third = (*changes.tolist(), 0.0, 0.0, 0.0)[:3]
+    return _sizes(derivatives(logits, order).values, order)
+
+
+def _sizes(changes: torch.Tensor, order: int) -> torch.Tensor:
+    """path_sizes from the logits and their derivatives, [≥ order + 1, vocabulary]."""
+    base = changes[0].max() - changes[0].min()
+    largest = changes[1 : order + 1].abs().amax(-1).tolist()
+    first, second, third = (*largest, 0.0, 0.0, 0.0)[:3]
     terms = (0.0, first, second + first**2, third + 3 * first * second + first**3)
     return base + torch.tensor(terms[: order + 1], dtype=torch.float64)
 
