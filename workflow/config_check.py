@@ -46,6 +46,7 @@ def check_config(config: dict[str, Any]) -> None:
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     validator = Draft202012Validator(schema)
     _read_numbers(config, validator)
+    _read_check(config)
     error = best_match(validator.iter_errors(config))
     if error is not None:
         raise WorkflowError(f"config: {_explain(error)}")
@@ -69,6 +70,12 @@ def _read_numbers(config: dict[str, Any], validator: Draft202012Validator) -> No
                 place = place[part]
             with suppress(ValueError):
                 place[last] = reader(error.instance)
+
+
+def _read_check(config: dict[str, Any]) -> None:
+    """YAML reads a bare 'off' as false, and `check=true` must mean something."""
+    if isinstance(config.get("check"), bool):
+        config["check"] = "sample" if config["check"] else "off"
 
 
 def _explain(error: ValidationError) -> str:

@@ -1,27 +1,22 @@
-"""Content-addressed store of per-prompt results: nothing that is there is ever computed again.
+"""Per-prompt results through the store: nothing that is there is ever computed again.
 
-One entry holds the derivatives of all requested components at one node, or one baseline's
-estimates. Its name is the sha256 of everything the numbers depend on; its first 32 bytes are the
-sha256 of the rest, a safetensors payload, so a truncated or altered entry is noticed, reported and
-recomputed.
+One entry holds the derivatives of all requested components at one node, one baseline's estimates,
+or one prompt's probes. Its key is everything the numbers depend on; `store` has the files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
-import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import load, save
 
 from hvp_patching.baselines import BASELINES, BASELINES_VERSION
+from hvp_patching.environments import current_environment
 from hvp_patching.paths.jets import ENGINE_VERSION, Jets, normalise_request, path_jets
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, Request, no_progress
 from hvp_patching.paths.taylor import MAX_ORDER
@@ -33,12 +28,23 @@ from hvp_patching.paths.vector_hvp import (
 )
 from hvp_patching.prompts.pair import TokenPair, as_token_pair
 from hvp_patching.sites import Component
+from hvp_patching.store import Entry, Store
 
-log = logging.getLogger(__name__)
+__all__ = [
+    "BaselineKey",
+    "JetKey",
+    "ProbeKey",
+    "PromptKey",
+    "Store",
+    "remember",
+    "stored_baseline",
+    "stored_jets",
+    "stored_probes",
+    "weights_identity",
+]
 
-DIGEST_BYTES = 32
-# jets: values [n_components, order + 1], components [n_components, 2]; baselines: estimates
-Entry = dict[str, torch.Tensor]
+
+UNDEFINED = ["lipschitz", "lipschitz_scalar"]  # where a component does not move
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,15 @@ class ProbeKey(PromptKey):
     version: int = PROBES_VERSION
 
 
+def weights_identity(model: Any) -> str:
+    """What names the model's weights in every key; the model is one that carries it."""
+    return str(model.hvp_identity)
+
+
 def prompt_fields(model: Any, tokens: TokenPair, site: str, direction: str) -> dict[str, Any]:
-    """The fields of a PromptKey; the model is one from load_model: it names its weights."""
+    """The fields of a PromptKey; the model is one from load_model or from_huggingface."""
     return {
-        "weights": model.hvp_identity,
+        "weights": weights_identity(model),
         "clean_ids": tokens.clean_ids,
         "corrupted_ids": tokens.corrupted_ids,
         "target_ids": tokens.target_ids,
@@ -109,44 +120,13 @@ def prompt_fields(model: Any, tokens: TokenPair, site: str, direction: str) -> d
     }
 
 
-class Store:
-    """Entries below `root`, one file per key: named tensors of one prompt."""
-
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
-
-    def path(self, key: PromptKey) -> Path:
-        """Where the entry of `key` lies, whether or not it is there."""
-        digest = key.digest()
-        return self.root / digest[:2] / digest[2:]
-
-    def get(self, key: PromptKey) -> Entry | None:
-        """The stored tensors, or None; a damaged entry is reported, removed and then absent."""
-        path = self.path(key)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        digest, payload = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-        if hashlib.sha256(payload).digest() != digest:
-            log.warning("store entry %s is damaged (checksum differs); computing it again", path)
-            path.unlink(missing_ok=True)
-            return None
-        return load(payload)
-
-    def put(self, key: PromptKey, entry: Entry) -> None:
-        """Write the entry atomically: a failed write leaves nothing, a killed one no entry."""
-        path = self.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        payload = save({name: tensor.contiguous() for name, tensor in entry.items()})
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(payload).digest() + payload)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+def remember(store: Store, key: PromptKey, model: Any, compute: Callable[[], Entry]) -> Entry:
+    """The entry of `key`, computed by `model` and stored where it is not there yet."""
+    entry = store.get(key)
+    if entry is None:
+        entry = compute()
+        store.put(key, entry, current_environment(model))
+    return entry
 
 
 def stored_jets(
@@ -183,13 +163,14 @@ def stored_jets(
         jets = path_jets(
             model, tokens, site, missing, 0, backend, components, direction, memory, progress
         )
+        environment = current_environment(model)
         for i, (node, order) in enumerate(missing.items()):
             entry = {
                 "values": jets.values[:, i, : order + 1],
                 "components": torch.tensor(jets.components.to_numpy()),
             }
             found[node] = entry
-            store.put(replace(key, node=node, order=order), entry)
+            store.put(replace(key, node=node, order=order), entry, environment)
     return _assemble({node: entry for node, entry in found.items() if entry}, request), len(missing)
 
 
@@ -233,15 +214,20 @@ def stored_probes(
         **prompt_fields(model, tokens, site, direction),
         nodes=tuple(f"{node:.12f}" for node in nodes),
     )
-    entry = store.get(key)
-    if entry is None:
+
+    def compute() -> Entry:
         products = hessian_vector_products(
             model, tokens, site, nodes, direction=direction, memory=memory, progress=progress
         )
         frame = lipschitz_estimates(products)
-        entry = {str(name): torch.tensor(column.to_numpy()) for name, column in frame.items()}
-        store.put(key, entry)
-    return pd.DataFrame({name: entry[name].numpy() for name in PROBE_COLUMNS})
+        still = frame["delta_norm"] == 0  # NaN by definition, and the store takes no NaN
+        frame.loc[still, UNDEFINED] = frame.loc[still, UNDEFINED].fillna(0.0)
+        return {str(name): torch.tensor(column.to_numpy()) for name, column in frame.items()}
+
+    entry = remember(store, key, model, compute)
+    frame = pd.DataFrame({name: entry[name].numpy() for name in PROBE_COLUMNS})
+    frame.loc[frame["delta_norm"] == 0, UNDEFINED] = float("nan")
+    return frame
 
 
 def stored_baseline(
@@ -260,8 +246,6 @@ def stored_baseline(
         raise ValueError(f"unknown baseline '{name}'; known: {', '.join(BASELINES)}")
     tokens = as_token_pair(model, tokens)
     key = BaselineKey(**prompt_fields(model, tokens, site, direction), baseline=name)
-    entry = store.get(key)
-    if entry is None:
-        entry = {"estimates": BASELINES[name](model, tokens, site, direction)}
-        store.put(key, entry)
-    return entry["estimates"]
+    return remember(
+        store, key, model, lambda: {"estimates": BASELINES[name](model, tokens, site, direction)}
+    )["estimates"]

@@ -25,14 +25,20 @@ from hvp_patching.metrics.frontier import (
 from hvp_patching.paths.autograd import autograd_jets
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.gradients import site_attribution
-from hvp_patching.paths.jets import BACKENDS, Backend
+from hvp_patching.paths.jets import BACKENDS, Backend, Jets, path_jets
 from hvp_patching.paths.precision import keep_precision
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Request, no_progress
 from hvp_patching.paths.run import BaseRun
 from hvp_patching.paths.taylor import UnsupportedOperation
 from hvp_patching.paths.taylor.passes import rows_per_pass, taylor_jets
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
-from hvp_patching.sites import Component, get_site, resolve_components, run_model
+from hvp_patching.sites import (
+    Component,
+    get_site,
+    layer_sizes,
+    resolve_components,
+    run_model,
+)
 
 # What the engine computes per component: f(1), since f(0) comes with the base run, and the
 # derivatives that estimators ask for.
@@ -96,6 +102,24 @@ def measure_costs(
             operation.call()  # warm up, in the smallest size
         seconds.append(_median_seconds(operation.call, repeats, device))
     return _table(operations, seconds, device)
+
+
+def timed_jets(
+    model: Any,
+    pair: PromptPair | TokenPair,
+    site: str = "attn_heads",
+    direction: str = "noising",
+    backend: str = "auto",
+    memory: int = DEFAULT_MEMORY,
+    count: int = 2,
+) -> Jets:
+    """What the timed operations compute, for `count` of the components. Errors as in path_jets."""
+    request: dict[float, int] = {}
+    for node, order in (item for timed in REQUESTS.values() for item in timed.items()):
+        request[node] = max(order, request.get(node, 0))
+    where = get_site(site)
+    chosen = spread(resolve_components(where, layer_sizes(model, where), None), count)
+    return path_jets(model, pair, site, request, 0, backend, chosen, direction, memory)
 
 
 def spread(components: Sequence[Component], n: int) -> list[Component]:

@@ -1,11 +1,8 @@
-"""The store: what it finds, what it refuses to believe, and what it survives."""
+"""Keys, and what is computed and what is served through the store."""
 
 from __future__ import annotations
 
-import errno
-import logging
 import os
-import threading
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +10,6 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from hvp_patching import cache
 from hvp_patching.cache import JetKey, Store, stored_baseline, stored_jets
@@ -53,18 +48,6 @@ OTHER = {
 }
 
 
-def entry(seed=0):
-    draw = torch.Generator().manual_seed(seed)
-    return {
-        "values": torch.randn(4, 3, generator=draw, dtype=torch.float64),
-        "components": torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]),
-    }
-
-
-def same(a, b):
-    return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
-
-
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path / "store")
@@ -89,154 +72,12 @@ def test_digests_are_stable():
     assert len(KEY.digest()) == 64
 
 
-# --- entries --------------------------------------------------------------------------------
-
-
-def test_hit_and_miss(store):
-    assert store.get(KEY) is None
-    store.put(KEY, entry())
-    assert same(store.get(KEY), entry())
-    assert store.get(replace(KEY, node=0.25)) is None
-    assert files(store) == [store.path(KEY)]
-
-
-def test_slices_are_stored_as_they_look(store):
-    values = entry()["values"]
-    store.put(KEY, {"values": values[:, :2], "components": values[::2].T})
-    assert same(store.get(KEY), {"values": values[:, :2], "components": values[::2].T})
-
-
-def test_a_second_write_replaces_the_first(store):
-    store.put(KEY, entry(1))
-    store.put(KEY, entry(2))
-    assert same(store.get(KEY), entry(2))
-
-
-def damaged(store, caplog):
-    """The entry is reported, removed and absent."""
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):
-        assert store.get(KEY) is None
-    assert [record.getMessage() for record in caplog.records] == [
-        f"store entry {store.path(KEY)} is damaged (checksum differs); computing it again"
-    ]
-    assert not store.path(KEY).exists()
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(position=st.integers(0, 10_000), flip=st.integers(1, 255))
-def test_a_flipped_byte_anywhere_is_noticed(store, caplog, position, flip):
-    store.put(KEY, entry())
-    content = bytearray(store.path(KEY).read_bytes())
-    content[position % len(content)] ^= flip
-    store.path(KEY).write_bytes(content)
-    damaged(store, caplog)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(0, 10_000))
-def test_a_truncated_file_is_noticed(store, caplog, length):
-    store.put(KEY, entry())
-    content = store.path(KEY).read_bytes()
-    store.path(KEY).write_bytes(content[: length % len(content)])
-    damaged(store, caplog)
-
-
-def test_an_appended_byte_is_noticed(store, caplog):
-    store.put(KEY, entry())
-    with store.path(KEY).open("ab") as file:
-        file.write(b"\0")
-    damaged(store, caplog)
-
-
-@pytest.mark.parametrize("step", ["replace", "write", "kill"])
-def test_a_failing_write_leaves_nothing(store, monkeypatch, step):
-    store.put(KEY, entry(1))
-    full = OSError(errno.ENOSPC, "No space left on device")
-
-    def fail(*_, **__):
-        raise KeyboardInterrupt if step == "kill" else full
-
-    if step == "write":
-        real = os.fdopen
-
-        monkeypatch.setattr(os, "fdopen", lambda *args: Failing(real(*args), fail))
-    else:
-        monkeypatch.setattr(os, "replace", fail)
-    other = replace(KEY, node=0.75)
-    for key in (KEY, other):
-        with pytest.raises(KeyboardInterrupt if step == "kill" else OSError) as caught:
-            store.put(key, entry(2))
-        if step != "kill":
-            assert caught.value.errno == errno.ENOSPC
-    monkeypatch.undo()
-    assert files(store) == [store.path(KEY)]
-    assert same(store.get(KEY), entry(1))
-    assert store.get(other) is None
-
-
-class Failing:
-    """A file whose writes fail."""
-
-    def __init__(self, file, fail):
-        self.file, self.write = file, fail
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-
-
-def test_writers_of_one_key_never_show_a_damaged_entry(store, caplog):
-    """Several write the same key over and over while others read it."""
-    store.put(KEY, entry(0))
-    known, wrong, done = [entry(seed) for seed in range(4)], [], threading.Event()
-
-    def write(seed):
-        for _ in range(40):
-            store.put(KEY, known[seed])
-
-    def read():
-        while not done.is_set():
-            found = store.get(KEY)
-            if found is None or not any(same(found, e) for e in known):
-                wrong.append(found)
-
-    writers = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
-    readers = [threading.Thread(target=read) for _ in range(2)]
-    for thread in readers + writers:
-        thread.start()
-    for thread in writers:
-        thread.join()
-    done.set()
-    for thread in readers:
-        thread.join()
-    assert not wrong
-    assert not caplog.records
-    assert files(store) == [store.path(KEY)]
-
-
-def test_two_processes_may_write_one_key(store):
-    children = []
-    for seed in (1, 2):
-        child = os.fork()
-        if child == 0:
-            try:
-                for _ in range(50):
-                    store.put(KEY, entry(seed))
-            finally:
-                os._exit(0)
-        children.append(child)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
-    assert any(same(store.get(KEY), entry(seed)) for seed in (1, 2))
-    assert files(store) == [store.path(KEY)]
-
-
 # --- jets through the store -----------------------------------------------------------------
 
 MODEL = SimpleNamespace(
-    hvp_identity="identity", cfg=SimpleNamespace(dtype=torch.float32, d_vocab=100)
+    hvp_identity="identity",
+    cfg=SimpleNamespace(dtype=torch.float32, d_vocab=100),
+    parameters=lambda: iter([torch.zeros(1)]),
 )
 PAIR = TokenPair((1, 2, 3), (1, 4, 3), (5,), "p", "name_swap")
 
@@ -305,7 +146,7 @@ def test_a_higher_order_serves_a_lower_one(store, asked):
         {"direction": "denoising"},
         {"backend": "taylor"},
         {"components": ((0, 0), (0, 1), (1, 0))},
-        {"model": SimpleNamespace(hvp_identity="other", cfg=MODEL.cfg)},
+        {"model": SimpleNamespace(**vars(MODEL) | {"hvp_identity": "other"})},
         {"tokens": replace(PAIR, target_ids=(6,))},
         {"tokens": replace(PAIR, corruption="abc")},
     ],

@@ -33,6 +33,7 @@ rule compute_jets:
         mem_mb=8000,
         rows_mib=int(1024 * config["engine"]["memory_gb"]),
         device=config["engine"]["device"],
+        check=config["check"],
     params:
         estimators=lambda wildcards: estimators(config, wildcards),
         neurons_per_layer=lambda wildcards: neurons_per_layer(config, wildcards),
@@ -68,6 +69,7 @@ rule compute_baseline:
     resources:
         mem_mb=6000,
         device=config["engine"]["device"],
+        check=config["check"],
     params:
         neurons_per_layer=lambda wildcards: neurons_per_layer(config, wildcards),
         seed=lambda wildcards: (

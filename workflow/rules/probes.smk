@@ -22,6 +22,7 @@ rule compute_probes:
         mem_mb=8000,
         rows_mib=int(1024 * config["engine"]["memory_gb"]),
         device=config["engine"]["device"],
+        check=config["check"],
     params:
         nodes=config["probe_nodes"],
         direction=config["direction"],
@@ -54,6 +55,7 @@ rule compute_sweep:
         mem_mb=8000,
         rows_mib=int(1024 * config["engine"]["memory_gb"]),
         device=config["engine"]["device"],
+        check=config["check"],
     params:
         estimators=config["sweep_estimators"],
         top_k=config["metrics"]["top_k"],
@@ -88,6 +90,7 @@ rule compute_convergence:
         mem_mb=8000,
         rows_mib=int(1024 * config["engine"]["memory_gb"]),
         device=config["engine"]["device"],
+        check=config["check"],
     params:
         estimators=config["convergence_estimators"],
         top_k=3,
@@ -119,6 +122,7 @@ rule measure_costs:
         mem_mb=8000,
         rows_mib=int(1024 * config["engine"]["memory_gb"]),
         device=config["engine"]["device"],
+        check=config["check"],
     params:
         repeats=3,
         baselines=[
@@ -152,6 +156,7 @@ rule compute_attention:
     resources:
         mem_mb=4000,
         device=config["engine"]["device"],
+        check=config["check"],
     params:
         dtype=config["engine"]["dtype"],
     message:

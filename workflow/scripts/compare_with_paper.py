@@ -21,7 +21,9 @@ def main() -> None:
     ours = read_our_tables(snakemake.input.tables, profile)
     published = {table_number(path): pd.read_csv(path) for path in snakemake.input.published}
     frame = comparison(ours.frames, published, profile)
-    provenance = collect_provenance(profile, ours.effort, ours.models, ours.prompts)
+    provenance = collect_provenance(
+        profile, ours.effort, ours.models, ours.prompts, environments=ours.environments
+    )
     write_text(snakemake.output[0], csv_text(frame, provenance))
     for sentence in (*table_sentences(frame), summary_sentence(frame)):
         logging.info(sentence)

@@ -1,5 +1,6 @@
 """Estimators of growing cost on a few large effects, per precision (rule compute_convergence)."""
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -7,22 +8,28 @@ import rule_session
 
 
 def main() -> None:
-    from hvp_patching.cache import Store
+    from hvp_patching.checking import Exact, Subject, check_scores
     from hvp_patching.models import load_model
     from hvp_patching.prompts import read_prompts
     from hvp_patching.sweeps import sweep_largest
 
     wildcards, params, resources = snakemake.wildcards, snakemake.params, snakemake.resources
     prompts = read_prompts(snakemake.input.prompts)[: params.n_prompts]
-    jets = pd.read_parquet(snakemake.input.jets)
-    folder, store = Path(snakemake.input.model).parent, Store(params.store)
+    jets = rule_session.read_table(snakemake.input.jets)
+    folder, store = Path(snakemake.input.model).parent, rule_session.open_store(params.store)
+    load = partial(load_model, wildcards.model, device=resources.device, folder=folder)
+    memory = resources.rows_mib * 2**20
+    setting = (wildcards.site, params.direction, params.backend, memory)
     frames: list[pd.DataFrame] = []
     label = f"convergence {rule_session.setting_label(wildcards)}"
-    with rule_session.progress(label, len(prompts) * len(params.dtypes)) as bar:
+    bars = rule_session.progress(label, len(prompts) * len(params.dtypes))
+    with bars as bar, rule_session.checking(snakemake) as check:
         for dtype in params.dtypes:
+            model = load(dtype)
+            exact = Exact(model, load)
             sweeps = sweep_largest(
                 store,
-                load_model(wildcards.model, dtype, resources.device, folder),
+                model,
                 prompts,
                 wildcards.site,
                 jets,
@@ -30,10 +37,11 @@ def main() -> None:
                 params.top_k,
                 backend=params.backend,
                 direction=params.direction,
-                memory=resources.rows_mib * 2**20,
+                memory=memory,
                 progress=bar.update,
             )
-            for frame in sweeps:
+            for tokens, frame in zip(prompts, sweeps, strict=True):
+                check_scores(check, Subject(model, exact, tokens, *setting), frame)
                 frames.append(frame.assign(dtype=dtype))
                 bar.update(len(frames) - bar.n)
     rule_session.save_table(pd.concat(frames, ignore_index=True), snakemake.output[0])

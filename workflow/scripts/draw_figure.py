@@ -23,7 +23,13 @@ def main() -> None:
                 "inputs": {name: list(snakemake.input[name]) for name in params.inputs},
                 "settings": list(params.settings),
                 "params": dict(params.options),
-                "provenance": {"profile": params.profile, "effort": params.effort},
+                "provenance": {
+                    "profile": params.profile,
+                    "effort": params.effort,
+                    "environments": rule_session.environments_line(
+                        *(path for name in params.inputs for path in snakemake.input[name])
+                    ),
+                },
                 "pdf": snakemake.output.pdf,
                 "csv": snakemake.output.csv,
             },

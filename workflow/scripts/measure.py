@@ -2,7 +2,6 @@
 
 import importlib
 
-import pandas as pd
 import rule_session
 
 
@@ -10,7 +9,7 @@ def main() -> None:
     params = snakemake.params
     module = importlib.import_module(f"hvp_patching.metrics.{params.module}")
     analyse = getattr(module, params.function)
-    frame = analyse(pd.read_parquet(snakemake.input.data), **params.options)
+    frame = analyse(rule_session.read_table(snakemake.input.data), **params.options)
     rule_session.save_table(frame, snakemake.output[0])
 
 

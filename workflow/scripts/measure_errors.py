@@ -1,13 +1,12 @@
 """Errors per prompt and estimator (rule measure_errors)."""
 
-import pandas as pd
 import rule_session
 
 
 def main() -> None:
     from hvp_patching.metrics import prompt_errors
 
-    scores = pd.read_parquet(snakemake.input.scores)
+    scores = rule_session.read_table(snakemake.input.scores)
     errors = prompt_errors(scores, snakemake.params.top_k, snakemake.params.trivial_effect)
     rule_session.save_table(errors, snakemake.output[0])
 

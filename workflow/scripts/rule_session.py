@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     import pandas as pd
     from tqdm import tqdm
 
+    from hvp_patching.checking import Check
+    from hvp_patching.environments import Environment
+    from hvp_patching.store import Store
+
 # The library of this checkout, whatever else may be installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 SECONDS_PER_LINE = 30
+
+# What this process, which runs one rule, opened and read: its outputs stand on that.
+STORES: list[Store] = []
+ENVIRONMENTS: set[Environment] = set()
 
 
 class Lines:
@@ -62,6 +70,7 @@ def run(
             with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(log):
                 _log_to(log)
                 main()
+                _report_stores(snakemake.rule)
         except Exception as error:
             with contextlib.suppress(OSError):
                 traceback.print_exc(file=log)
@@ -148,9 +157,71 @@ def setting_label(wildcards: Any) -> str:
     return f"{wildcards.model}/{wildcards.task}"
 
 
+def open_store(path: str | Path) -> Store:
+    """The store; what it noticed is one line at the rule's end, on the terminal too."""
+    from hvp_patching.store import Store
+
+    STORES.append(Store(path))
+    return STORES[-1]
+
+
+def _report_stores(rule: str) -> None:
+    for report in filter(None, (store.report() for store in STORES)):
+        logging.warning(report)
+        TERMINAL.write(f"\n{rule}: {report}\n")
+        TERMINAL.flush()
+
+
+@contextmanager
+def checking(snakemake: Any) -> Iterator[Check]:
+    """The rule's check: as much of it as HVP_CHECK or the config's `check` asks for."""
+    from hvp_patching.checking import Check, chosen_level
+
+    check = Check(chosen_level(snakemake.resources.check))
+    yield check
+    if check.on:
+        logging.info(check.summary())
+
+
+def note_model(model: Any) -> None:
+    """Count the model's environment among those that the rule's numbers come from."""
+    from hvp_patching.environments import current_environment
+
+    ENVIRONMENTS.add(current_environment(model))
+
+
+def environments(*paths: str | Path) -> set[Environment]:
+    """Where the numbers of this rule come from: all that it read or computed, and these files."""
+    from hvp_patching.environments import file_environments
+
+    used = (store.environments for store in STORES)
+    return ENVIRONMENTS.union(file_environments(paths), *used)
+
+
+def environments_line(*paths: str | Path) -> str:
+    """Those environments in one line, for a notebook's parameters."""
+    from hvp_patching.environments import describe
+
+    return describe(environments(*paths))
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A parquet file; its environments become those of whatever this rule saves."""
+    import pandas as pd
+
+    from hvp_patching.environments import environments_of
+
+    frame = pd.read_parquet(path)
+    ENVIRONMENTS.update(environments_of(frame))
+    return frame
+
+
 def save_table(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a parquet file whole or not at all."""
+    """Write a parquet file whole or not at all, with the environments behind its numbers."""
+    from hvp_patching.environments import with_environments
+
     path = Path(path)
+    frame = with_environments(frame, environments())
     partial = path.with_name(f".{path.name}.partial")
     try:
         frame.to_parquet(partial)

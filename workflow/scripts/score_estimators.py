@@ -1,6 +1,5 @@
 """Estimates of every estimator beside the true effect (rule score_estimators)."""
 
-import pandas as pd
 import rule_session
 
 
@@ -8,10 +7,10 @@ def main() -> None:
     from hvp_patching.estimators import by_name
     from hvp_patching.scores import add_baseline, score_estimators
 
-    jets = pd.read_parquet(snakemake.input.jets)
+    jets = rule_session.read_table(snakemake.input.jets)
     scores = score_estimators(jets, [by_name(name) for name in snakemake.params.estimators])
     for path in snakemake.input.baselines:
-        scores = add_baseline(scores, pd.read_parquet(path))
+        scores = add_baseline(scores, rule_session.read_table(path))
     rule_session.save_table(scores, snakemake.output[0])
 
 

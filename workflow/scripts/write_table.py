@@ -17,9 +17,12 @@ def main() -> None:
     ):
         model, task = name.split("/", 1)
         counts[model, task] = len(pd.read_parquet(path, columns=["prompt_id"]))
-    provenance = collect_provenance(params.profile, params.effort, prompts=counts)
-    published = pd.read_csv(snakemake.input.published) if snakemake.input.published else None
     inputs = {name: list(snakemake.input[name]) for name in params.inputs}
+    places = rule_session.environments(*(path for paths in inputs.values() for path in paths))
+    provenance = collect_provenance(
+        params.profile, params.effort, prompts=counts, environments=places
+    )
+    published = pd.read_csv(snakemake.input.published) if snakemake.input.published else None
     options = {name: params[name] for name in ("profile", "settings", "effort", "direction")}
     table.write(
         inputs,

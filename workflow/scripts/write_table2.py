@@ -21,7 +21,7 @@ def main() -> None:
     for (model, task), error_path, prompt_path in zip(
         settings, snakemake.input.errors, snakemake.input.prompts, strict=True
     ):
-        frame = pd.read_parquet(error_path)
+        frame = rule_session.read_table(error_path)
         shown = frame["estimator"].isin(params.columns.values())
         errors.append(frame[shown].assign(model=model, task=task))
         prompts = pd.read_parquet(prompt_path, columns=["metric"])
@@ -31,7 +31,9 @@ def main() -> None:
         pd.concat(errors, ignore_index=True), n_resamples=params.resamples, seed=params.seed
     ).assign(block=params.profile)
     published = load_published(Path(snakemake.input.published).parent, 2)
-    provenance = collect_provenance(params.profile, params.effort, prompts=counts)
+    provenance = collect_provenance(
+        params.profile, params.effort, prompts=counts, environments=rule_session.environments()
+    )
     table = table2_frame(summary, published, metrics, estimators=params.columns)
     write_table2(table, provenance, snakemake.output.tex, snakemake.output.csv, params.direction)
 

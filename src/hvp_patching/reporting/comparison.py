@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from hvp_patching.environments import described, join_descriptions
 from hvp_patching.reporting.files import ReportError
 from hvp_patching.reporting.frame_records import Record, records, records_by_key
 from hvp_patching.reporting.provenance import CSV
@@ -182,6 +183,7 @@ class OurTables:
     effort: str
     models: tuple[str, ...]
     prompts: Mapping[tuple[str, str], int]
+    environments: str = ""
 
 
 def read_our_tables(paths: Sequence[str], profile: str) -> OurTables:
@@ -194,8 +196,10 @@ def read_our_tables(paths: Sequence[str], profile: str) -> OurTables:
     efforts: dict[str, str] = {}
     models: dict[str, None] = {}
     prompts: dict[tuple[str, str], int] = {}
+    environments: list[str] = []
     for path in paths:
         comments = _comments(path)
+        environments.append(comments["environments"])
         made_with, effort = comments["profile"].split(f"; {EFFORT}")
         if made_with != profile:
             raise ReportError(
@@ -210,7 +214,8 @@ def read_our_tables(paths: Sequence[str], profile: str) -> OurTables:
     if len(efforts) != 1:
         named = ", ".join(f"{path} ({effort})" for effort, path in efforts.items()) or "no tables"
         raise ReportError(f"tables of one effort can be compared, got {named}: make them again")
-    return OurTables(frames, next(iter(efforts)), tuple(models), prompts)
+    models_named, places = tuple(models), join_descriptions(environments)
+    return OurTables(frames, next(iter(efforts)), models_named, prompts, places)
 
 
 def table_number(path: str) -> int:
@@ -223,10 +228,12 @@ def table_number(path: str) -> int:
 
 def _comments(path: str) -> dict[str, str]:
     """The comment lines that start with a name; ``ReportError`` unless they say what is needed."""
-    comments: dict[str, str] = {}
+    comments: dict[str, str] = {"environments": ""}
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         if not line.startswith(CSV):
             break
+        if described(line.removeprefix(CSV)):
+            comments["environments"] = line.removeprefix(CSV)
         name, _, text = line.removeprefix(CSV).partition(": ")
         comments.setdefault(name, text)
     if not {"profile", "models", "prompts"} <= set(comments) or EFFORT not in comments["profile"]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def figure_provenance(
     provenance: Mapping[str, str], settings: Sequence[str], counts: Sequence[int]
 ) -> Provenance:
-    """Provenance of a figure: its profile and effort, and the prompts of each 'model/task'.
+    """Provenance of a figure: profile, effort, environments and the prompts of each 'model/task'.
 
     Raises ``ReportError`` where settings and counts differ in number.
     """
@@ -31,7 +31,12 @@ def figure_provenance(
     for setting, count in zip(settings, counts, strict=True):
         model, task = setting.split("/", 1)
         prompts[model, task] = int(count)
-    return collect_provenance(provenance["profile"], provenance["effort"], prompts=prompts)
+    return collect_provenance(
+        provenance["profile"],
+        provenance["effort"],
+        prompts=prompts,
+        environments=provenance.get("environments", ""),
+    )
 
 
 def save_figure(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+
+from hvp_patching.environments import Environment, describe
 
 PACKAGES = ("torch", "transformer_lens", "transformers", "hvp_patching")
 TEX = "% "
@@ -22,7 +24,8 @@ class Provenance:
     """Where an artefact's numbers come from.
 
     ``prompts`` maps (model, task) to the number of prompts; it is empty for an artefact
-    without prompts, whose models are then in ``models``. ``notes`` are further lines.
+    without prompts, whose models are then in ``models``. ``environments`` says in one line where
+    the numbers were computed, "" for an artefact without any. ``notes`` are further lines.
     """
 
     profile: str
@@ -32,6 +35,7 @@ class Provenance:
     versions: Mapping[str, str]
     commit: str
     notes: tuple[str, ...] = ()
+    environments: str = ""
 
 
 def collect_provenance(
@@ -41,16 +45,21 @@ def collect_provenance(
     prompts: Mapping[tuple[str, str], int] | None = None,
     notes: Sequence[str] = (),
     folder: Path | str | None = None,
+    environments: Iterable[Environment] | str = (),
 ) -> Provenance:
     """Provenance of an artefact made now; models named in ``prompts`` are added to ``models``.
 
-    ``folder`` lies in the git checkout whose commit is recorded, this file's by default.
+    ``folder`` lies in the git checkout whose commit is recorded, this file's by default;
+    ``environments`` are those of the results behind the artefact, or the line that describes them.
     """
     prompts = dict(prompts or {})
     named = dict.fromkeys([*models, *(model for model, _ in prompts)])
     versions = {package: package_version(package) for package in PACKAGES}
     commit = git_commit(folder)
-    return Provenance(profile, effort, tuple(named), prompts, versions, commit, tuple(notes))
+    places = environments if isinstance(environments, str) else describe(environments)
+    return Provenance(
+        profile, effort, tuple(named), prompts, versions, commit, tuple(notes), places
+    )
 
 
 def package_version(package: str) -> str:
@@ -94,6 +103,7 @@ def header(provenance: Provenance, prefix: str) -> str:
         f"prompts: {counts or 'none'}",
         f"packages: {packages}",
         f"commit: {provenance.commit}",
+        *filter(None, [provenance.environments]),
         *provenance.notes,
     ]
     return "".join(f"{prefix}{' '.join(line.split())}\n" for line in lines)
