@@ -23,10 +23,16 @@ min_version("9.0")
 sys.path[:0] = [f"{workflow.basedir}/workflow", f"{workflow.basedir}/src"]
 
 from artefacts import artefacts
-from config_check import check_config
+from code_inputs import project_file
+from config_check import check_config, check_given
+from environment import isolate
+
+for variable in isolate():
+    logger.warning(f"{variable} is not used: it would change numbers")
+check_given(workflow, project_file("config/config.yaml"))
 
 
-configfile: "config/config.yaml"
+configfile: project_file("config/config.yaml")
 
 
 check_config(config)

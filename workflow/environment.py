@@ -1,0 +1,56 @@
+"""What a user's environment must not change: numbers, or whether a rule runs at all.
+
+Jobs inherit the environment of Snakemake's process, which the Snakefile cleans first.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# They would compute in a lower precision, or by other instructions, without a word.
+PRECISION = (
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "CUBLAS_EMULATE_SINGLE_PRECISION",
+    "CUBLAS_EMULATE_DOUBLE_PRECISION",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "ATEN_CPU_CAPABILITY",
+)
+# They would make warnings errors, run other code first, change encodings or strip docstrings that
+# libraries read.
+INTERPRETER = (
+    "PYTHONWARNINGS",
+    "PYTHONSTARTUP",
+    "PYTHONOPTIMIZE",
+    "PYTHONINSPECT",
+    "PYTHONIOENCODING",
+)
+# They would name another commit as the one that made an artefact (git sets them for its hooks).
+GIT = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_CEILING_DIRECTORIES",
+)
+
+
+def isolate() -> list[str]:
+    """Clean this process's environment; the variables removed that would have changed numbers."""
+    if os.environ.get("PYTHONWARNINGS"):
+        warnings.resetwarnings()
+        for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", kind)
+    removed = [name for name in PRECISION if os.environ.pop(name, None)]
+    for name in (*INTERPRETER, *GIT):
+        os.environ.pop(name, None)
+    os.environ["PYTHONUTF8"] = "1"
+    # this checkout's library and scripts before any other's
+    ours = [str(ROOT / "src"), str(ROOT / "workflow" / "scripts")]
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*ours, *others]))
+    return removed
