@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,11 @@ Validator = validators.extend(  # to JSON Schema 1e30 is a whole number
 )
 
 
+@cache
+def _schema() -> dict[str, Any]:
+    return dict(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
+
+
 def check_given(workflow: Any, default: str) -> None:
     """Raise WorkflowError where the files or the command line say one thing twice."""
     given = workflow.config_settings
@@ -76,7 +82,7 @@ def check_config(config: dict[str, Any]) -> None:
 
     Texts of numbers become numbers in place.
     """
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    schema = _schema()
     read_values(config, schema, schema)
     for key, value in not_finite(config):
         raise WorkflowError(f"config: {key} is {value}; it must be a finite number")

@@ -5,7 +5,9 @@ Jobs inherit the environment of Snakemake's process, which the Snakefile cleans 
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -49,6 +51,9 @@ def isolate() -> list[str]:
     for name in (*INTERPRETER, *GIT):
         os.environ.pop(name, None)
     os.environ["PYTHONUTF8"] = "1"
+    for stream in (sys.stdout, sys.stderr):  # a path that this locale has no letters for
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # this checkout's library and scripts before any other's
     ours = [str(ROOT / "src"), str(ROOT / "workflow" / "scripts")]
     others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]

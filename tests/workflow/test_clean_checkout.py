@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow"))
 
@@ -145,11 +146,25 @@ def test_notebooks_are_stored_without_outputs_and_take_parameters(clean):
         assert names == ["inputs", "settings", "params", "provenance", "pdf", "csv"], path.name
 
 
-def test_the_slurm_profile_names_rules_that_exist(clean):
-    text = clean.text("workflow/profiles/slurm/config.yaml")
-    named = set(re.findall(r"^  (compute_\w+):", text, re.M))
-    assert named == set(COMPUTE_RULES)
-    assert named <= set(_rules(clean.root))
+def test_the_slurm_profile_has_memory_and_a_gpu_for_every_rule_that_loads_a_model(clean):
+    profile = yaml.safe_load(clean.text("workflow/profiles/slurm/config.yaml"))
+    rules, scripts = _rules(clean.root), {}
+    for name, body in rules.items():
+        if "script:" in body:
+            script = re.search(r"scripts/(\w+)\.py", body).group(1)
+            scripts[name] = clean.text(f"workflow/scripts/{script}.py")
+    loading = {name for name, text in scripts.items() if "load_model(" in text}
+    on_a_gpu = {name for name in loading if "device=" in rules[name]}
+    assert {"compute_jets", "compute_attention", "describe_model"} <= loading
+    resources = profile["set-resources"]
+    assert set(resources) == loading
+    assert all(resources[name]["mem_mb"] >= 64000 for name in loading)
+    # the plugin refuses --gres within slurm_extra
+    assert {name for name in loading if resources[name].get("gres") == "gpu:1"} == on_a_gpu
+    assert not [name for name in loading if "slurm_extra" in resources[name]]
+    assert set(profile["set-threads"]) == {
+        name for name in loading if "threads: THREADS" in rules[name]
+    }
 
 
 def test_the_conda_environment_has_the_versions_of_the_lock(clean):

@@ -12,7 +12,8 @@ for figure, make in FIGURES.items():
         input:
             **spec.inputs,
             notebook=project_file(NOTEBOOKS[figure]),
-            code=notebook_closure(NOTEBOOKS[figure]),
+            code=notebook_closure(NOTEBOOKS[figure])
+            + [project_file("workflow/scripts/figure_kernel.py")],
             prompt_lists=prompt_files(config, spec),
         output:
             pdf=report(
