@@ -27,8 +27,7 @@ from code_inputs import project_file
 from config_check import check_config, check_given
 from environment import isolate
 
-for variable in isolate():
-    logger.warning(f"{variable} is not used: it would change numbers")
+isolate(logger.warning)
 check_given(workflow, project_file("config/config.yaml"))
 
 

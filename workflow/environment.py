@@ -9,6 +9,7 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,13 +42,15 @@ GIT = (
 )
 
 
-def isolate() -> list[str]:
-    """Clean this process's environment; the variables removed that would have changed numbers."""
+def isolate(warn: Callable[[str], object]) -> None:
+    """Clean this process's environment, with a warning for what would have changed numbers."""
     if os.environ.get("PYTHONWARNINGS"):
         warnings.resetwarnings()
         for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
             warnings.simplefilter("ignore", kind)
-    removed = [name for name in PRECISION if os.environ.pop(name, None)]
+    for name in PRECISION:
+        if os.environ.pop(name, None):
+            warn(f"{name} is not used: it would change numbers")
     for name in (*INTERPRETER, *GIT):
         os.environ.pop(name, None)
     os.environ["PYTHONUTF8"] = "1"
@@ -58,4 +61,3 @@ def isolate() -> list[str]:
     ours = [str(ROOT / "src"), str(ROOT / "workflow" / "scripts")]
     others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*ours, *others]))
-    return removed

@@ -37,9 +37,7 @@ rule compute_probes:
 rule compute_sweep:
     """Many estimators on the components of largest effect, which the top-k error needs."""
     input:
-        code=script_code(
-            "compute_sweep", *named_baselines(config["sweep_estimators"])
-        ),
+        code=script_code("compute_sweep", *named_baselines(config["sweep_estimators"])),
         model="data/models/{model}/hvp_model.json",
         prompts="results/prompts/{model}/{task}/{corruption}.parquet",
         jets=f"results/jets/{SETTING}.parquet",
@@ -108,9 +106,7 @@ rule compute_convergence:
 rule measure_costs:
     """Seconds of a forward pass, an exact patch, and each kind of derivative, in one run."""
     input:
-        code=script_code(
-            "measure_costs", *named_baselines(config["sweep_estimators"])
-        ),
+        code=script_code("measure_costs", *named_baselines(config["sweep_estimators"])),
         model="data/models/{model}/hvp_model.json",
         prompts="results/prompts/{model}/{task}/{corruption}.parquet",
     output:
