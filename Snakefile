@@ -23,15 +23,13 @@ min_version("9.0")
 sys.path[:0] = [f"{workflow.basedir}/workflow", f"{workflow.basedir}/src"]
 
 from artefacts import artefacts
-from code_inputs import project_file
-from config_check import check_config, check_given
+from config_check import check_config, default_file
 from environment import isolate
 
 isolate(logger.warning)
-check_given(workflow, project_file("config/config.yaml"))
 
 
-configfile: project_file("config/config.yaml")
+configfile: default_file(workflow, "config/config.yaml")
 
 
 check_config(config)

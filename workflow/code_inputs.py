@@ -64,6 +64,7 @@ def project_file(path: str) -> str:
     return f"{str(ROOT).replace('{', '{{').replace('}', '}}')}/{path}"
 
 
+@cache
 def script_code(script: str, *modules: str) -> list[str]:
     """Library files that a script of workflow/scripts runs: what it imports, directly or not.
 
@@ -171,6 +172,7 @@ def _files() -> dict[str, str]:
     return {_module(path): path for path in (file.relative_to(ROOT).as_posix() for file in found)}
 
 
+@cache
 def _module(path: str) -> str:
     """The dotted name of a library file."""
     parts = Path(path).relative_to(SRC).with_suffix("").parts if path.startswith(SRC) else (path,)

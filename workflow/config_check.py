@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 from choices import BASELINE_MODULES, n_prompts
-from config_values import check_arguments, check_files, not_finite, read_values
+from code_inputs import ROOT, project_file
+from config_values import Loader, check_arguments, check_files, not_finite, read_values
 from snakemake.exceptions import WorkflowError
 
 # jsonschema builds 38 grammars of addresses (a second and a half) where this one can be imported;
@@ -63,18 +64,22 @@ Validator = validators.extend(  # to JSON Schema 1e30 is a whole number
 
 @cache
 def _schema() -> dict[str, Any]:
-    return dict(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
+    return dict(yaml.load(SCHEMA.read_text(encoding="utf-8"), Loader=Loader))
 
 
-def check_given(workflow: Any, default: str) -> None:
-    """Raise WorkflowError where the files or the command line say one thing twice."""
+def default_file(workflow: Any, name: str) -> str:
+    """The default configuration's file, from wherever Snakemake runs.
+
+    Raises WorkflowError where the files or the command line say one thing twice.
+    """
     given = workflow.config_settings
     arguments = given.config_args if isinstance(given.config_args, list) else []
     try:
-        check_files([Path(default), *map(Path, given.configfiles)])
+        check_files([ROOT / name, *map(Path, given.configfiles)])
         check_arguments(arguments)
     except ValueError as error:
         raise WorkflowError(f"config: {error}") from None
+    return project_file(name)
 
 
 def check_config(config: dict[str, Any]) -> None:

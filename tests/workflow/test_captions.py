@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from artefacts import FIGURES, TABLES
+from artefacts import FIGURES, TABLES  # noqa: E402
 
 CAPTIONS = sorted((ROOT / "workflow/report").glob("*.rst"))
 ODD = "my_model_/odd_task_"  # names that wildcards allow and reStructuredText reads as references
