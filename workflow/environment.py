@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
+
 ROOT = Path(__file__).resolve().parents[1]
 # They would compute in a lower precision, or by other instructions, without a word.
 PRECISION = (
@@ -43,11 +45,20 @@ GIT = (
 
 
 def isolate(warn: Callable[[str], object]) -> None:
-    """Clean this process's environment, with a warning for what would have changed numbers."""
+    """Clean this process's environment, with a warning for what would have changed numbers.
+
+    Raises WorkflowError where the working directory cannot be written.
+    """
     if os.environ.get("PYTHONWARNINGS"):
         warnings.resetwarnings()
         for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
             warnings.simplefilter("ignore", kind)
+    state = ".snakemake" if os.path.isdir(".snakemake") else "."
+    if not os.access(state, os.W_OK):
+        raise WorkflowError(
+            f"{Path.cwd()} cannot be written and results go to the working directory; choose "
+            f"another one: snakemake -s {ROOT / 'Snakefile'} -d FOLDER"
+        )
     for name in PRECISION:
         if os.environ.pop(name, None):
             warn(f"{name} is not used: it would change numbers")

@@ -50,8 +50,11 @@ def test_a_read_only_checkout_serves_another_folder(clean, away, namespace):
     script = (
         f"mount --bind {root} {root} && mount -o remount,bind,ro {root} || exit 99; "
         f"! touch {root}/x 2>/dev/null || exit 98; "
-        f"snakemake --cores 1 -s {snakefile} tables/table5.tex"
+        f"snakemake --cores 1 -s {snakefile} tables/table5.tex || exit 97; "
+        f"cd {root}; ! snakemake --cores 1 tables/table5.tex"
     )
     result = clean.call(*namespace, script, cwd=away)
     assert result.status == 0, result.output
+    assert result.line(f"{clean.root} cannot be written and results go to the working directory; ")
+    assert "Traceback" not in result.output
     made_there_alone(clean, away)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import sys
 import textwrap
@@ -175,6 +176,21 @@ def test_the_slurm_profile_has_memory_and_a_gpu_for_every_rule_that_loads_a_mode
     assert set(profile["set-threads"]) == {
         name for name in loading if "threads: THREADS" in rules[name]
     }
+
+
+def test_the_commands_of_the_readme_say_what_they_mean(clean):
+    """Options that take many values swallow targets that stand behind them."""
+    from snakemake.cli import get_argument_parser, parse_config
+
+    lines = re.findall(r"^(snakemake .+?)(?:  +#.*)?$", clean.text("README.md"), re.M)
+    assert len(lines) >= 3
+    for line in lines:
+        words = shlex.split(line)[1:]
+        given = get_argument_parser().parse_args(words)
+        parse_config(given.config)
+        targets = {word for word in words if word.startswith(("tables/", "figures/", "results/"))}
+        assert set(given.targets) == targets, line
+        assert all((clean.root / path).is_file() for path in given.configfile), line
 
 
 def test_the_conda_environment_has_the_versions_of_the_lock(clean):
