@@ -9,6 +9,10 @@ CORES ?= all
 TORCH := torch==2.13.0
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
+# Snakemake keeps a cache in the home folder; where that cannot be written, here.
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help env install test lint smoke all FORCE

@@ -23,10 +23,13 @@ min_version("9.0")
 sys.path[:0] = [f"{workflow.basedir}/workflow", f"{workflow.basedir}/src"]
 
 from artefacts import artefacts
-from config_check import check_config
+from config_check import check_config, default_file
+from environment import isolate
+
+isolate(logger.warning)
 
 
-configfile: "config/config.yaml"
+configfile: default_file(workflow, "config/config.yaml")
 
 
 check_config(config)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from settings import setting, setting_files
+from choices import setting, setting_files
+from code_inputs import project_file
 
 Config = Mapping[str, Any]
 SCORES = "results/scores/{model}/{task}/{corruption}/{site}.parquet"
@@ -146,7 +147,7 @@ def _case_study(config: Config, *kinds: str) -> Artefact:
     if "attention" in kinds:
         inputs["attention"] = [ATTENTION.format(**where, suffix="")]
     if where["model"] in config["known_circuits"].get(where["task"], ()):
-        inputs["circuit"] = [f"data/circuits/{where['model']}_{where['task']}.csv"]
+        inputs["circuit"] = [project_file(f"data/circuits/{where['model']}_{where['task']}.csv")]
     return Artefact([name], inputs)
 
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator, ValidationError
-from jsonschema.exceptions import best_match
-from settings import BASELINE_MODULES, n_prompts
+from choices import BASELINE_MODULES, n_prompts
+from code_inputs import ROOT, project_file
+from config_values import Loader, check_arguments, check_files, not_finite, read_values
 from snakemake.exceptions import WorkflowError
+
+# jsonschema builds 38 grammars of addresses (a second and a half) where this one can be imported;
+# the schema has no format that needs them.
+_absent = sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+from jsonschema import Draft202012Validator, ValidationError, validators  # noqa: E402
+from jsonschema.exceptions import best_match  # noqa: E402
+
+if _absent is None:
+    del sys.modules["rfc3987_syntax"]
 
 SCHEMA = Path(__file__).resolve().parent / "schemas" / "config.schema.yaml"
 # keys whose value is one 'model/task' or several
@@ -33,6 +43,7 @@ SETTING_KEYS = (
     "pathological",
 )
 TYPES = {
+    "boolean": "true or false",
     "string": "text",
     "integer": "a whole number",
     "number": "a number",
@@ -41,13 +52,47 @@ TYPES = {
 }
 
 
+def _is_whole(checker: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+Validator = validators.extend(  # to JSON Schema 1e30 is a whole number
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole),
+)
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return dict(yaml.load(SCHEMA.read_text(encoding="utf-8"), Loader=Loader))
+
+
+def default_file(workflow: Any, name: str) -> str:
+    """The default configuration's file, from wherever Snakemake runs.
+
+    Raises WorkflowError where the files or the command line say one thing twice.
+    """
+    given = workflow.config_settings
+    arguments = given.config_args if isinstance(given.config_args, list) else []
+    try:
+        check_files([ROOT / name, *map(Path, given.configfiles)])
+        check_arguments(arguments)
+    except ValueError as error:
+        raise WorkflowError(f"config: {error}") from None
+    return project_file(name)
+
+
 def check_config(config: dict[str, Any]) -> None:
-    """Raise WorkflowError unless the configuration fits the schema and every name is known."""
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    validator = Draft202012Validator(schema)
-    _read_numbers(config, validator)
+    """Raise WorkflowError unless the configuration fits the schema and every name is known.
+
+    Texts of numbers become numbers in place.
+    """
+    schema = _schema()
     _read_check(config)
-    error = best_match(validator.iter_errors(config))
+    read_values(config, schema, schema)
+    for key, value in not_finite(config):
+        raise WorkflowError(f"config: {key} is {value}; it must be a finite number")
+    error = best_match(Validator(schema).iter_errors(config))
     if error is not None:
         raise WorkflowError(f"config: {_explain(error)}")
     try:
@@ -57,19 +102,6 @@ def check_config(config: dict[str, Any]) -> None:
     for key in SETTING_KEYS:
         for name in _settings(config, key):
             n_prompts(config, *name.split("/")[:2])
-
-
-def _read_numbers(config: dict[str, Any], validator: Draft202012Validator) -> None:
-    """Make numbers of texts such as the '4' that `--config 'prompts={quick: {ioi: 4}}'` becomes."""
-    for error in list(validator.iter_errors(config)):
-        reader = {"integer": int, "number": float}.get(str(error.validator_value))
-        if error.validator == "type" and isinstance(error.instance, str) and reader:
-            *parents, last = error.absolute_path
-            place = config
-            for part in parents:
-                place = place[part]
-            with suppress(ValueError):
-                place[last] = reader(error.instance)
 
 
 def _read_check(config: dict[str, Any]) -> None:
@@ -93,6 +125,8 @@ def _explain(error: ValidationError) -> str:
         return f"the key '{_join(key, missing)}' is missing; {SCHEMA.name} has what it may be"
     if error.validator == "minItems":
         return f"{key} is empty; it needs at least {expected}"
+    if error.validator == "minLength":
+        return f"{key} is empty; leave the key out or give it a value"
     if error.validator == "uniqueItems":
         twice = next(item for item in value if value.count(item) > 1)
         return f"{key} has {twice!r} twice; remove one"
@@ -100,6 +134,7 @@ def _explain(error: ValidationError) -> str:
         "enum": lambda: "one of " + ", ".join(map(str, expected)),
         "type": lambda: TYPES.get(expected, str(expected)),
         "minimum": lambda: f"at least {expected}",
+        "maximum": lambda: f"at most {expected}",
         "exclusiveMinimum": lambda: f"more than {expected}",
     }.get(error.validator, lambda: error.schema.get("description", f"like {expected}"))
     if "propertyNames" in error.absolute_schema_path:
@@ -144,6 +179,8 @@ def _check_names(config: dict[str, Any]) -> None:
     for key in ("models", "model_folders", "model_revisions"):
         for model in config[key]:
             _known(model, models, "model", key)
+    _check_origins(config)
+    _check_keys(config, models, TASKS)
     for key in SETTING_KEYS:
         for name in _settings(config, key):
             model, task = name.split("/")[:2]
@@ -177,3 +214,37 @@ def _check_names(config: dict[str, Any]) -> None:
                 f"table2_columns.{column} is '{name}', which is neither among estimators nor "
                 f"baselines; add it there, or choose one of: {', '.join(computed)}"
             )
+
+
+def _check_origins(config: dict[str, Any]) -> None:
+    """Folders and revisions for models that have them: others would be ignored without a word."""
+    from hvp_patching.models.registry import Hub, Tiny, get_spec
+
+    for model in config["model_folders"]:
+        if isinstance(get_spec(model).source, Tiny):
+            raise ValueError(
+                f"model_folders.{model}: this model is made from a seed, not read from a folder; "
+                "remove the key"
+            )
+    for model in config["model_revisions"]:
+        if model in config["model_folders"] or not isinstance(get_spec(model).source, Hub):
+            raise ValueError(
+                f"model_revisions.{model}: this model does not come from the Hub here, so it has "
+                "no revision; remove the key"
+            )
+
+
+def _check_keys(config: dict[str, Any], models: Iterable[str], tasks: Iterable[str]) -> None:
+    """Keys that are tasks or models: one that is neither would be ignored without a word."""
+    for task in config["prompt_options"]:
+        _known(task, tasks, "task", "prompt_options")
+    for task, circuits in config["known_circuits"].items():
+        _known(task, tasks, "task", "known_circuits")
+        for model in circuits:
+            _known(model, models, "model", f"known_circuits.{task}")
+    for effort, counts in config["prompts"].items():
+        for name in counts:
+            *model, task = name.split("/")
+            _known(task, tasks, "task", f"prompts.{effort}")
+            if model:
+                _known(model[0], models, "model", f"prompts.{effort}")

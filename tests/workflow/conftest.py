@@ -58,11 +58,11 @@ class Checkout:
         tools = str(Path(sys.executable).parent)
         return clean | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"} | offline | variables
 
-    def call(self, *command: str, **variables: str) -> Result:
-        """Run any command in the copy."""
+    def call(self, *command: str, cwd: Path | None = None, **variables: str) -> Result:
+        """Run any command in the copy, or in another folder."""
         done = subprocess.run(
             command,
-            cwd=self.root,
+            cwd=cwd or self.root,
             env=self.environment(**variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -162,3 +162,20 @@ def computed() -> Callable[[Checkout], list[int]]:
         ]
 
     return read
+
+
+def _namespace() -> list[str]:
+    return ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
+
+
+@pytest.fixture(scope="session")
+def namespace() -> list[str]:
+    """Command that begins a shell which may mount disks of its own; skips where there is none."""
+    probe = [*_namespace(), "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    try:
+        allowed = subprocess.run(probe, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if not allowed:
+        pytest.skip("needs leave to mount a small disk (unshare, tmpfs)")
+    return [*_namespace(), "bash", "-c"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import subprocess
 
 import pandas as pd
 import pytest
@@ -85,20 +84,7 @@ def test_a_local_folder_that_is_not_there(fork):
     assert f"{fork.model}: no folder {missing}; give" in result.line("prepare_model: ")
 
 
-def _namespace() -> list[str]:
-    return ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
-
-
-def _can_mount() -> bool:
-    probe = [*_namespace(), "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    try:
-        return subprocess.run(probe, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        return False
-
-
-@pytest.mark.skipif(not _can_mount(), reason="needs leave to mount a small disk (unshare, tmpfs)")
-def test_a_full_disk(fork):
+def test_a_full_disk(fork, namespace):
     """results/ lies on a disk that holds the prompts and one store entry more."""
     (fork.root / fork.jets).unlink()
     shutil.rmtree(fork.root / "results/store")
@@ -108,7 +94,7 @@ def test_a_full_disk(fork):
         " && (dd if=/dev/zero of=results/filler bs=4k; truncate -s -8k results/filler)"
         f" ; {run}; status=$?; find results -type f | sed 's/^/left: /'; exit $status"
     )
-    result = fork.call(*_namespace(), "bash", "-c", script)
+    result = fork.call(*namespace, script)
     assert result.status != 0, result.output
     line = result.line("compute_jets: ")
     assert line == "compute_jets: the disk is full; free some space and run the same command again"

@@ -41,6 +41,63 @@ def test_a_figure_has_its_numbers_beside_it_and_its_notebook_as_log(drawn):
     assert all(counts)
 
 
+HOSTILE_RC = "font.size: 30\nsavefig.bbox: standard\ntext.usetex: True\nfigure.dpi: 33\n"
+
+
+def test_no_set_up_of_the_users_changes_a_byte_of_a_figure(drawn):
+    """Broken kernels, start-up files, a matplotlibrc, folders that cannot be written, a locale."""
+    root = drawn.root
+    before = [(root / name).read_bytes() for name in (FIGURE, FIGURE.replace(".pdf", ".csv"))]
+    hostile = root / "hostile"
+    start = hostile / "ipython/profile_default/startup"
+    start.mkdir(parents=True)
+    for kernel in ("python3", "hvp-patching"):
+        spec = {"argv": ["/bin/false"], "display_name": "broken", "language": "python"}
+        (hostile / "kernels" / kernel).mkdir(parents=True)
+        (hostile / "kernels" / kernel / "kernel.json").write_text(json.dumps(spec))
+    (start / "00.py").write_text("raise SystemExit('a start-up file')")
+    lines = "c.InteractiveShellApp.exec_lines = ['import os; os._exit(3)']"
+    (start.parent / "ipython_kernel_config.py").write_text(lines)
+    (hostile / "startup.py").write_text("raise SystemExit('PYTHONSTARTUP')")
+    (hostile / "rule_session.py").write_text("raise SystemExit('another rule_session')")
+    (hostile / "hvp_patching").mkdir()
+    (hostile / "hvp_patching/__init__.py").write_text("raise SystemExit('another library')")
+    (root / "matplotlibrc").write_text(HOSTILE_RC)
+    environment = {
+        "JUPYTER_PATH": str(hostile),
+        "JUPYTER_CONFIG_DIR": str(hostile),
+        "JUPYTER_DATA_DIR": "/proc/nowhere",
+        "JUPYTER_RUNTIME_DIR": "/proc/nowhere",
+        "IPYTHONDIR": str(hostile / "ipython"),
+        "MATPLOTLIBRC": str(root / "matplotlibrc"),
+        "MPLCONFIGDIR": "/proc/nowhere",
+        "MPLBACKEND": "nonsense",
+        "PYTHONPATH": str(hostile),
+        "PYTHONSTARTUP": str(hostile / "startup.py"),
+        "PYTHONWARNINGS": "error",
+        "PYTHONOPTIMIZE": "2",
+        "PYTHONSAFEPATH": "1",
+        "PYTHONHASHSEED": "1",
+        "LC_ALL": "C",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONUTF8": "0",
+        "HOME": "/proc/nowhere",
+        "XDG_CACHE_HOME": str(hostile / "cache"),
+        "TMPDIR": "/proc/nowhere",
+        "TZ": "Asia/Kathmandu",
+        "SOURCE_DATE_EPOCH": "1",
+        "GIT_DIR": "/proc/nowhere",
+        "NVIDIA_TF32_OVERRIDE": "1",
+    }
+    result = drawn.snakemake(FIGURE, "--forcerun", "figure4", env=environment)
+    assert result.status == 0, result.output
+    assert result.jobs() == {"figure4": 1}
+    assert "NVIDIA_TF32_OVERRIDE is not used: it would change numbers" in result.output
+    after = [(root / name).read_bytes() for name in (FIGURE, FIGURE.replace(".pdf", ".csv"))]
+    assert after == before
+    assert not list((root / ".snakemake").glob("figure-*"))
+
+
 def test_a_change_of_the_drawing_draws_and_no_more(drawn):
     source = drawn.text(NOTEBOOK)
     (drawn.root / NOTEBOOK).write_text(source.replace("use_style()", "use_style()  # changed"))
@@ -57,4 +114,22 @@ def test_a_notebook_that_fails_is_one_line_that_says_where_to_look(drawn):
     assert result.line("figure4: ") == (
         f"figure4: {NOTEBOOK}: ZeroDivisionError: division by zero; "
         "open logs/figure4.ipynb to see in which cell"
+    )
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "it was killed without a word, as the system does "),
+        ("import ctypes; ctypes.string_at(0)", "Fatal Python error: Segmentation fault"),
+    ],
+)
+def test_a_kernel_that_dies_names_the_reason(drawn, end, reason):
+    source = drawn.text(NOTEBOOK)
+    (drawn.root / NOTEBOOK).write_text(source.replace("use_style()", end))
+    result = drawn.snakemake(FIGURE)
+    (drawn.root / NOTEBOOK).write_text(source)
+    assert result.status != 0
+    assert result.line("figure4: ").startswith(
+        f"figure4: {NOTEBOOK}: the notebook's Python ended: {reason}"
     )

@@ -66,6 +66,22 @@ def test_a_change_of_presentation_writes_the_table_and_no_more(fork, path):
     assert fork.snakemake("-n", "tables/table2.tex").jobs() == {"table2": 1}
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_local_checkpoints_content_is_an_input(built, checkpoint, name):
+    """A file of the same size and older than all results in its place reruns what rests on it."""
+    path = checkpoint / name
+    content, status = path.read_bytes(), path.stat()
+    try:
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        os.utime(path, (1, 1))
+        jobs = built.snakemake("-n", "tables/table2.tex").jobs()
+    finally:
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert {"prepare_model", "build_prompts", "compute_jets", "compute_baseline"} <= set(jobs)
+    assert jobs["table2"] == 1
+
+
 def test_another_entry_of_the_registry_reruns_nothing(fork):
     path = "src/hvp_patching/models/registry.py"
     (fork.root / path).write_text(f"{fork.text(path)}\n# a change\n")
@@ -157,4 +173,8 @@ def test_the_report_builds_without_a_network(fork):
     assert result.status == 0, result.output
     with zipfile.ZipFile(fork.root / "report.zip") as archive:
         names = archive.namelist()
+        texts = [archive.read(name).decode("utf-8", "replace") for name in names]
     assert any(name.endswith("report.html") for name in names)
+    assert any("top-5 relative error of every estimator" in text for text in texts)
+    # what docutils leaves where it cannot read a text
+    assert not [text for text in texts if 'class="system-message"' in text]

@@ -3,7 +3,8 @@
 Device and memory are resources, not params: they change no number, so they must not rerun a job.
 """
 
-from settings import baselines, estimators, import_closure, neurons_per_layer, sources
+from choices import baselines, estimators, neurons_per_layer
+from code_inputs import script_code
 
 SETTING = "{model}/{task}/{corruption}/{site}"
 SETTING_LOG = "{model}_{task}_{corruption}_{site}"
@@ -15,8 +16,7 @@ THREADS = (
 rule compute_jets:
     """Derivatives of every component's patch path, through the content-addressed store."""
     input:
-        code=import_closure("paths/jets")
-        + sources("cache", "estimators", "models/loading"),
+        code=script_code("compute_jets"),
         model="data/models/{model}/hvp_model.json",
         prompts="results/prompts/{model}/{task}/{corruption}.parquet",
     output:
@@ -53,8 +53,9 @@ rule compute_jets:
 rule compute_baseline:
     """Attributions that are not a function of the jet, such as GIM."""
     input:
-        code=lambda wildcards: import_closure(f"baselines/{wildcards.baseline}")
-        + sources("cache", "models/loading"),
+        code=lambda wildcards: script_code(
+            "compute_baseline", f"baselines/{wildcards.baseline}"
+        ),
         model="data/models/{model}/hvp_model.json",
         prompts="results/prompts/{model}/{task}/{corruption}.parquet",
     output:
@@ -87,7 +88,7 @@ rule compute_baseline:
 rule score_estimators:
     """Every estimator's estimate beside the true effect."""
     input:
-        code=sources("estimators", "scores", "paths/jets"),
+        code=script_code("score_estimators"),
         jets=f"results/jets/{SETTING}.parquet",
         baselines=lambda wildcards: [
             f"results/baselines/{SETTING}/{name}.parquet".format(**wildcards)
@@ -114,7 +115,7 @@ rule score_estimators:
 rule measure_errors:
     """Top-k and median relative error per prompt and estimator."""
     input:
-        code=sources("metrics/errors"),
+        code=script_code("measure_errors"),
         scores=f"results/scores/{SETTING}.parquet",
     output:
         f"results/metrics/{SETTING}.parquet",

@@ -1,16 +1,17 @@
 """Defines rules that set our numbers against the paper's."""
 
 from artefacts import COMPARED
-from settings import import_closure
+from code_inputs import project_file, script_code
 
 
 rule compare_with_paper:
     """Every published cell of Tables 2 to 18 with ours, or why there is none."""
     input:
-        code=import_closure("reporting/comparison"),
+        code=script_code("compare_with_paper"),
         tables=expand("tables/table{number}.csv", number=COMPARED),
         published=expand(
-            "data/published/table{number:02d}.csv", number=[2, 3, 4, *range(6, 19)]
+            project_file("data/published/table{number:02d}.csv"),
+            number=[2, 3, 4, *range(6, 19)],
         ),
     output:
         report(

@@ -1,6 +1,6 @@
 """Defines rules that turn scores and probes into what tables and figures show; no model runs."""
 
-from settings import import_closure
+from code_inputs import script_code
 
 RELIABILITY = f"results/metrics/{SETTING}/reliability.parquet"
 ERRORS_OF = f"results/metrics/{SETTING}.parquet"
@@ -57,7 +57,7 @@ for analysis, (source, module, function, options) in ANALYSES.items():
         name:
             f"measure_{analysis}"
         input:
-            code=import_closure(f"metrics/{module}"),
+            code=script_code("measure", f"metrics/{module}"),
             data=source,
         output:
             f"results/metrics/{SETTING}/{analysis}.parquet",

@@ -1,7 +1,7 @@
 """Defines rules that make figures: each is a notebook, run by papermill on computed results."""
 
 from artefacts import FIGURES, NOTEBOOKS, prompt_files
-from settings import notebook_closure
+from code_inputs import notebook_closure, project_file
 
 for figure, make in FIGURES.items():
     spec = make(config)
@@ -11,8 +11,9 @@ for figure, make in FIGURES.items():
             figure
         input:
             **spec.inputs,
-            notebook=NOTEBOOKS[figure],
-            code=notebook_closure(NOTEBOOKS[figure])[1:],
+            notebook=project_file(NOTEBOOKS[figure]),
+            code=notebook_closure(NOTEBOOKS[figure])
+            + [project_file("workflow/scripts/figure_kernel.py")],
             prompt_lists=prompt_files(config, spec),
         output:
             pdf=report(

@@ -1,23 +1,19 @@
 """Defines rules that bring model weights into data/models and describe what was loaded."""
 
-from settings import model_source, sources
+from choices import checkpoint_files, checkpoint_stamps, model_source, prompt_data
+from code_inputs import script_code, sources, weights_code
 
 
 rule prepare_model:
     """Download (three attempts for each file), check and convert the weights of one model."""
     input:
-        code=sources("models/convert", "models/fetch", "models/identity"),
+        code=weights_code(),
         data=branch(
             lambda wildcards: wildcards.model.startswith("tiny-"),
-            then=[
-                *sources("models/tiny"),
-                "data/prompts/ioi.yaml",
-                "data/prompts/greater_than.yaml",
-                "data/prompts/factual.csv",
-                "data/prompts/entity_swap.csv",
-            ],
+            then=[*sources("models/tiny"), *prompt_data()],
             otherwise=[],
         ),
+        checkpoint=lambda wildcards: checkpoint_files(config, wildcards.model),
     output:
         "data/models/{model}/hvp_model.json",
     log:
@@ -30,6 +26,7 @@ rule prepare_model:
         mem_mb=6000,
     params:
         folder=lambda wildcards: config["model_folders"].get(wildcards.model),
+        stamps=lambda wildcards: checkpoint_stamps(config, wildcards.model),
         revision=lambda wildcards: config["model_revisions"].get(wildcards.model),
         source=lambda wildcards: model_source(wildcards.model),
     message:
@@ -41,7 +38,7 @@ rule prepare_model:
 rule describe_model:
     """Read layers, heads and widths off the loaded model (Table 1)."""
     input:
-        code=sources("models/loading"),
+        code=script_code("describe_model"),
         model="data/models/{model}/hvp_model.json",
     output:
         "results/models/{model}.json",
@@ -52,7 +49,7 @@ rule describe_model:
     conda:
         "../envs/library.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=4000,  # of a small model: weights in float32 and their copies by the bridge
     message:
         "Describe the model {wildcards.model}"
     script:

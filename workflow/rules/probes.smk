@@ -1,12 +1,13 @@
 """Defines rules that probe patch paths: Hessian–vector products, sweeps, attention patterns."""
 
-from settings import BASELINE_MODULES, import_closure, sources
+from choices import BASELINE_MODULES, named_baselines
+from code_inputs import script_code
 
 
 rule compute_probes:
     """Vector Hessian–vector products at three points of every path (appendix B.2)."""
     input:
-        code=import_closure("paths/vector_hvp") + sources("cache", "models/loading"),
+        code=script_code("compute_probes"),
         model="data/models/{model}/hvp_model.json",
         prompts="results/prompts/{model}/{task}/{corruption}.parquet",
     output:
@@ -37,8 +38,7 @@ rule compute_probes:
 rule compute_sweep:
     """Many estimators on the components of largest effect, which the top-k error needs."""
     input:
-        code=import_closure("paths/jets", "baselines/gauss_newton")
-        + sources("sweeps", "cache", "estimators", "models/loading"),
+        code=script_code("compute_sweep", *named_baselines(config["sweep_estimators"])),
         model="data/models/{model}/hvp_model.json",
         prompts="results/prompts/{model}/{task}/{corruption}.parquet",
         jets=f"results/jets/{SETTING}.parquet",
@@ -72,8 +72,9 @@ rule compute_sweep:
 rule compute_convergence:
     """Estimators with more and more steps, in float32 and float64, on one prompt."""
     input:
-        code=import_closure("paths/jets")
-        + sources("sweeps", "cache", "estimators", "models/loading"),
+        code=script_code(
+            "compute_convergence", *named_baselines(config["convergence_estimators"])
+        ),
         model="data/models/{model}/hvp_model.json",
         prompts="results/prompts/{model}/{task}/{corruption}.parquet",
         jets=f"results/jets/{SETTING}.parquet",
@@ -108,7 +109,7 @@ rule compute_convergence:
 rule measure_costs:
     """Seconds of a forward pass, an exact patch, and each kind of derivative, in one run."""
     input:
-        code=import_closure("costs"),
+        code=script_code("measure_costs", *named_baselines(config["sweep_estimators"])),
         model="data/models/{model}/hvp_model.json",
         prompts="results/prompts/{model}/{task}/{corruption}.parquet",
     output:
@@ -140,7 +141,7 @@ rule measure_costs:
 rule compute_attention:
     """Attention patterns of the clean run, and roles that heads play in them."""
     input:
-        code=import_closure("circuits/attention") + sources("models/loading"),
+        code=script_code("compute_attention"),
         model="data/models/{model}/hvp_model.json",
         prompts="results/prompts/{model}/{task}/{corruption}.parquet",
     output:

@@ -1,18 +1,18 @@
 """Defines rules that make prompt pairs and keep those that fit a model's tokenizer."""
 
-from settings import n_prompts, prompt_sources
+from choices import n_prompts, prepends_bos, prompt_data
+from code_inputs import prompt_sources, script_code
 
 
 rule build_prompts:
     """Make, corrupt and validate the prompt pairs of one task for one tokenizer."""
     input:
-        code=lambda wildcards: prompt_sources(wildcards.task),
+        code=lambda wildcards: [
+            *script_code("build_prompts"),
+            *prompt_sources(wildcards.task),
+        ],
         model="data/models/{model}/hvp_model.json",
-        data=branch(
-            lambda wildcards: wildcards.task in ("factual", "entity_swap"),
-            then="data/prompts/{task}.csv",
-            otherwise="data/prompts/{task}.yaml",
-        ),
+        data=lambda wildcards: prompt_data(wildcards.task),
     output:
         prompts="results/prompts/{model}/{task}/{corruption}.parquet",
         dropped="results/prompts/{model}/{task}/{corruption}_dropped.csv",
@@ -27,6 +27,7 @@ rule build_prompts:
     params:
         n=lambda wildcards: n_prompts(config, wildcards.model, wildcards.task),
         seed=config["seed"],
+        prepend_bos=lambda wildcards: prepends_bos(wildcards.model),
         options=lambda wildcards: config["prompt_options"].get(wildcards.task, {}),
     message:
         "Build {params.n} prompts of {wildcards.task} for {wildcards.model}"

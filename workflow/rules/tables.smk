@@ -1,17 +1,16 @@
 """Defines rules that make the tables of the paper."""
 
 from artefacts import FIGURES, TABLES, prompt_files
-from settings import import_closure, setting_files, sources
-
-PRESENTATION = ("reporting/latex", "reporting/provenance")
+from choices import setting_files
+from code_inputs import project_file, script_code
 
 
 rule table1:
     """Models as loaded, beside the paper's."""
     input:
-        code=sources("reporting/table1", *PRESENTATION),
+        code=script_code("write_table1"),
         models=expand("results/models/{model}.json", model=config["models"]),
-        published="data/published/table01.csv",
+        published=project_file("data/published/table01.csv"),
     output:
         tex=report(
             "tables/table1.tex", caption="../report/table1.rst", category="Tables"
@@ -33,7 +32,7 @@ rule table1:
 rule table2:
     """Error of every estimator against activation patching, beside the paper's numbers."""
     input:
-        code=import_closure("reporting/table2", "metrics/summary"),
+        code=script_code("write_table2"),
         errors=setting_files(
             config,
             config["table2"],
@@ -44,7 +43,7 @@ rule table2:
             config["table2"],
             "results/prompts/{model}/{task}/{corruption}.parquet",
         ),
-        published="data/published/table02.csv",
+        published=project_file("data/published/table02.csv"),
     output:
         tex=report(
             "tables/table2.tex", caption="../report/table2.rst", category="Tables"
@@ -71,7 +70,7 @@ rule table2:
 rule table5:
     """Notation, with the place in the code where each symbol lives."""
     input:
-        code=sources("reporting/table5", *PRESENTATION),
+        code=script_code("write_table5"),
     output:
         tex=report(
             "tables/table5.tex", caption="../report/table5.rst", category="Tables"
@@ -97,11 +96,13 @@ for table, make in TABLES.items():
         name:
             f"{table}_table" if table in FIGURES else table
         input:
-            import_closure(f"reporting/{table}"),
             **spec.inputs,
+            code=script_code("write_table", f"reporting/{table}"),
             prompt_lists=prompt_files(config, spec),
             published=(
-                f"data/published/table{number:0>2}.csv" if number.isdigit() else []
+                project_file(f"data/published/table{number:0>2}.csv")
+                if number.isdigit()
+                else []
             ),
         output:
             tex=report(

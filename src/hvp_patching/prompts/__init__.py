@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .corruptions import CORRUPTIONS, NEED_DONORS, corrupt
 from .data_files import data_folder
 from .pair import (
@@ -17,7 +20,9 @@ from .pair import (
 )
 from .registry import TASKS, get_task
 from .task import Donors, Task
-from .validation import build, read_prompts, write_prompts
+
+if TYPE_CHECKING:
+    from .validation import build, read_prompts, write_prompts
 
 __all__ = [
     "CORRUPTIONS",
@@ -41,3 +46,12 @@ __all__ = [
     "tokenize",
     "write_prompts",
 ]
+
+# Resolved on first use: the names of tasks are wanted without a second of importing pandas.
+_LISTS = ("build", "read_prompts", "write_prompts")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LISTS:
+        return getattr(importlib.import_module("hvp_patching.prompts.validation"), name)
+    raise AttributeError(f"module 'hvp_patching.prompts' has no attribute '{name}'")

@@ -166,7 +166,12 @@ def task_name(task: str) -> str:
 
 
 def use_style() -> None:
-    """Set matplotlib's rcParams to the style of this project's figures."""
+    """Set matplotlib's rcParams to the style of this project's figures.
+
+    Whatever a matplotlibrc or an earlier style set gives way to matplotlib's defaults first; the
+    backend stays.
+    """
     import matplotlib as mpl
 
+    mpl.rcdefaults()
     mpl.rcParams.update(dict(RC))

@@ -127,3 +127,16 @@ def test_style_is_valid_and_applied():
         use_style()
         assert all(mpl.rcParams[key] == value for key, value in RC.items() if key != "grid.color")
         assert mpl.rcParams["grid.color"] == RC["grid.color"]
+
+
+def test_what_a_matplotlibrc_says_gives_way_to_the_defaults():
+    with mpl.rc_context():
+        use_style()
+        wanted, backend = dict(mpl.rcParams), mpl.get_backend()
+        mpl.rcParams.update(
+            {"text.usetex": True, "font.size": 30, "savefig.bbox": None, "figure.figsize": (1, 1)}
+        )
+        mpl.style.use("dark_background")
+        use_style()
+        assert dict(mpl.rcParams) == wanted
+        assert mpl.get_backend() == backend

@@ -1,19 +1,29 @@
-"""What the configuration asks for: counts, settings, artefacts and source files."""
+"""What the configuration chooses: counts, settings, estimators, models and their files."""
 
 from __future__ import annotations
 
-import ast
-import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from code_inputs import PACKAGE, ROOT, SRC, project_file
 from snakemake.exceptions import WorkflowError
 
-ROOT = Path(__file__).resolve().parents[1]
-SOURCES = Path("src") / "hvp_patching"
 # One module per baseline: their names are known without importing torch.
-BASELINE_MODULES = sorted(path.stem for path in (ROOT / SOURCES / "baselines").glob("[!_]*.py"))
+BASELINE_MODULES = sorted(
+    path.stem for path in (ROOT / SRC / PACKAGE / "baselines").glob("[!_]*.py")
+)
+# What a checkpoint in the Hub's format is made of; the rest of its folder changes no number.
+CHECKPOINT_FILES = (
+    "*.json",
+    "*.safetensors",
+    "tokenizer*",
+    "*.model",
+    "*.tiktoken",
+    "merges.txt",
+    "vocab.txt",
+)
 
 
 def n_prompts(config: Mapping[str, Any], model: str, task: str) -> int:
@@ -75,72 +85,54 @@ def _in_table2(config: Mapping[str, Any], wildcards: Any) -> bool:
     return wildcards.site == "attn_heads" and _usual(config, wildcards) in config["table2"]
 
 
-def sources(*names: str) -> list[str]:
-    """Modules of the library as inputs of the rules that use them: 'metrics/*', 'sites', ….
-
-    Snakemake does not see imported packages, so each rule names what its numbers depend on.
-    """
-    found: list[str] = []
-    for name in names:
-        matches = sorted((ROOT / SOURCES).glob(f"{name}.py"))
-        if not matches:
-            raise WorkflowError(f"no module matches {SOURCES / name}.py")
-        found += [str(path.relative_to(ROOT)) for path in matches]
-    return found
+def named_baselines(names: Iterable[str]) -> list[str]:
+    """Modules of the baselines among estimators, for `script_code`."""
+    return [f"baselines/{name}" for name in names if name in BASELINE_MODULES]
 
 
-def import_closure(*names: str) -> list[str]:
-    """Files of the named modules ('reporting/table3') and of every library module they import."""
-    found: dict[str, None] = {}
-    todo = [SOURCES / f"{name}.py" for name in names]
-    while todo:
-        path = todo.pop()
-        if str(path) not in found:
-            found[str(path)] = None
-            todo += _imported(ast.parse((ROOT / path).read_text(encoding="utf-8")))
-    return sorted(found)
-
-
-def notebook_closure(notebook: str) -> list[str]:
-    """A notebook and every library module that its cells import, directly or not."""
-    cells = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    modules = [path.relative_to(SOURCES).with_suffix("") for path in _imported(ast.parse(code))]
-    return [notebook, *import_closure(*map(str, modules))]
-
-
-def _imported(tree: ast.AST) -> list[Path]:
-    """Library files that a module imports; a package stands for its __init__."""
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    paths = [
-        SOURCES.joinpath(*name.split(".")[1:]) for name in names if name.startswith("hvp_patching.")
+def prompt_data(task: str = "*") -> list[str]:
+    """The data files of a task, or of all, where the library looks for them."""
+    override = os.environ.get("HVP_PATCHING_DATA")
+    folder = Path(override) if override else ROOT / "data" / "prompts"
+    names = sorted(path.name for path in folder.glob(f"{task}.*") if path.is_file())
+    return [
+        f"{override}/{name}" if override else project_file(f"data/prompts/{name}") for name in names
     ]
-    files = [file for path in paths for file in (path.with_suffix(".py"), path / "__init__.py")]
-    return [file for file in files if (ROOT / file).is_file()]
 
 
-def prompt_sources(task: str) -> list[str]:
-    """Modules that make the prompts of one task; a new task touches no other task's prompts."""
-    from hvp_patching.prompts.registry import get_task
+def checkpoint_files(config: Mapping[str, Any], model: str) -> list[str]:
+    """Files of the local checkpoint that `model_folders` gives a model, [] without one."""
+    local = config["model_folders"].get(model)
+    if not local:
+        return []
+    folder = Path(local).expanduser()
+    found = {path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern)}
+    return [str(path) for path in sorted(found) if path.is_file()]
 
-    try:
-        get_task(task)
-    except ValueError as error:
-        raise WorkflowError(str(error)) from None
-    shared = ("corruptions", "data_files", "pair", "seeded", "task", "validation")
-    return sources(*(f"prompts/{name}" for name in (*shared, task)))
+
+def checkpoint_stamps(config: Mapping[str, Any], model: str) -> dict[str, list[int]]:
+    """Size and time of change (ns) of each of them: older files in their place count as new."""
+    stamps = {}
+    for path in map(Path, checkpoint_files(config, model)):
+        status = path.stat()
+        stamps[path.name] = [status.st_size, status.st_mtime_ns]
+    return stamps
 
 
 def model_source(model: str) -> str:
     """Where the registry says that a model comes from; another model's entry is not part of it."""
+    return repr(_spec(model).source)
+
+
+def prepends_bos(model: str) -> bool:
+    """Whether the registry begins this model's texts with the BOS token."""
+    return bool(_spec(model).prepend_bos)
+
+
+def _spec(model: str) -> Any:
     from hvp_patching.models.registry import get_spec
 
     try:
-        return repr(get_spec(model).source)
+        return get_spec(model)
     except ValueError as error:
         raise WorkflowError(str(error)) from None

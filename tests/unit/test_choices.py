@@ -1,0 +1,157 @@
+"""What the configuration chooses: counts, settings, artefacts, models (workflow/choices.py)."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "workflow"))
+
+import artefacts as artefact_lists  # noqa: E402
+import choices  # noqa: E402
+import config_check  # noqa: E402
+
+
+@cache
+def profile_file(name: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())
+
+
+def load(profile: str = "config", **overrides: Any) -> dict[str, Any]:
+    """The default configuration under a profile's, as Snakemake merges them."""
+    config: dict[str, Any] = {}
+    for name in dict.fromkeys(("config", profile)):
+        update_config(config, copy.deepcopy(profile_file(name)))
+    update_config(config, copy.deepcopy(overrides))
+    return config
+
+
+def test_a_count_for_a_model_goes_before_one_for_the_task():
+    config = load("paper")
+    assert choices.n_prompts(config, "pythia-410m", "ioi") == 280
+    assert choices.n_prompts(config, "gemma-2-2b", "ioi") == 50
+
+
+def test_a_task_without_a_count_says_where_to_put_one():
+    config = load()
+    del config["prompts"]["quick"]["ioi"]
+    with pytest.raises(WorkflowError, match=r"prompts\.quick has no count .* 'ioi'; add 'ioi: N'"):
+        config_check.check_config(config)
+
+
+def test_setting_files_follow_the_config():
+    names = ["tiny-gpt2/factual", "tiny-llama/ioi", "tiny-llama/ioi/zero"]
+    assert choices.setting_files(load(), names, "{model}-{task}-{corruption}-{site}", site="x") == [
+        "tiny-gpt2-factual-random_token-x",
+        "tiny-llama-ioi-name_swap-x",
+        "tiny-llama-ioi-zero-x",
+    ]
+
+
+def wildcards(name: str, site: str = "attn_heads") -> SimpleNamespace:
+    return SimpleNamespace(**choices.setting(load(), name), site=site)
+
+
+def test_only_the_settings_of_table2_need_all_its_estimators():
+    config = load()
+    assert choices.estimators(config, wildcards("smollm2-135m/ioi")) == config["estimators"]
+    for name, site in (
+        ("smollm2-135m/ioi/zero", "attn_heads"),
+        ("smollm2-135m/ioi", "mlp_pre"),
+        ("gpt2-small/ioi", "attn_heads"),
+    ):
+        assert choices.estimators(config, wildcards(name, site)) == ["ap", "hvp"]
+
+
+def test_baselines_are_those_of_the_tables_that_show_them():
+    config = load()
+    assert choices.baselines(config, wildcards("smollm2-135m/ioi")) == ["gim"]
+    assert choices.baselines(config, wildcards("smollm2-135m/factual")) == [
+        "gim",
+        "atp_star",
+        "atp_star_qkv",
+    ]
+    assert choices.baselines(config, wildcards("smollm2-135m/factual", "resid_post")) == ["gim"]
+    assert choices.baselines(config, wildcards("smollm2-135m/ioi", "resid_post")) == []
+    assert choices.baselines(config, wildcards("smollm2-135m/ioi/zero")) == []
+
+
+def test_only_neurons_are_sampled():
+    config = load(effort="paper")
+    assert choices.neurons_per_layer(config, wildcards("smollm2-135m/ioi", "mlp_pre")) == 256
+    assert choices.neurons_per_layer(config, wildcards("smollm2-135m/ioi", "mlp_out")) is None
+
+
+def test_every_figure_has_a_notebook_and_every_notebook_a_figure():
+    assert set(artefact_lists.NOTEBOOKS) == set(artefact_lists.FIGURES)
+    known = {ROOT / path for path in artefact_lists.NOTEBOOKS.values()}
+    assert set((ROOT / "notebooks").glob("*.ipynb")) == known
+
+
+@pytest.mark.parametrize("profile", ["config", "smoke", "paper"])
+def test_every_artefact_can_say_what_it_is_made_of(profile):
+    config = load(profile)
+    for make in (artefact_lists.TABLES | artefact_lists.FIGURES).values():
+        spec = make(config)
+        for paths in spec.inputs.values():
+            assert paths
+            assert not [path for path in paths if "{" in path]
+        assert artefact_lists.prompt_files(config, spec)
+
+
+def test_a_model_source_has_what_its_preparation_depends_on():
+    source = choices.model_source("smollm2-135m")
+    assert "0.1.2" in source
+    assert "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53" in source
+    with pytest.raises(WorkflowError, match="unknown model 'nope'"):
+        choices.model_source("nope")
+
+
+def test_the_files_of_a_local_checkpoint_are_those_that_change_a_number(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "a b" / "{x}"
+    folder.mkdir(parents=True)
+    names = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "merges.txt"}
+    for name in (*names, "README.md", "pytorch_model.bin"):
+        (folder / name).write_text("1")
+    config = load(model_folders={"gpt2-small": "~/a b/{x}"})
+    found = choices.checkpoint_files(config, "gpt2-small")
+    assert {Path(path).name for path in found} == names
+    assert choices.checkpoint_files(config, "pythia-1b") == []
+
+    before = choices.checkpoint_stamps(config, "gpt2-small")
+    assert set(before) == names
+    for name in sorted(names):
+        os.utime(folder / name, (1, 1))  # an older file in its place
+        after = choices.checkpoint_stamps(config, "gpt2-small")
+        assert {key for key in names if after[key] != before[key]} == {name}
+        before = after
+
+
+def test_prompts_depend_on_the_data_that_the_library_reads(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("HVP_PATCHING_DATA", raising=False)
+    assert choices.prompt_data("ioi") == ["data/prompts/ioi.yaml"]
+    assert choices.prompt_data("factual") == ["data/prompts/factual.csv"]
+    assert len(choices.prompt_data()) == len(list((ROOT / "data/prompts").iterdir()))
+    assert choices.prompt_data("arithmetic") == []
+    (tmp_path / "ioi.yaml").write_text("")
+    monkeypatch.setenv("HVP_PATCHING_DATA", str(tmp_path))
+    assert choices.prompt_data("ioi") == [f"{tmp_path}/ioi.yaml"]
+
+
+def test_every_baseline_module_is_a_baseline():
+    from hvp_patching.baselines import BASELINES
+
+    assert sorted(BASELINES) == choices.BASELINE_MODULES
