@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 from hvp_patching.failures import architecture, one_line, out_of_memory
 from hvp_patching.paths.precision import keep_precision, tolerance
 from hvp_patching.paths.run import BaseRun, cache_options, log_probability
-from hvp_patching.sites import record, run_model
+from hvp_patching.sites import configuration, record, run_model
 
 log = logging.getLogger(__name__)
 _WARNED: WeakSet[Any] = WeakSet()
@@ -76,7 +76,7 @@ def _early_change(run: BaseRun, start: int) -> str | None:
 
 
 def _cache(run: BaseRun, start: int) -> DynamicCache:
-    cache = DynamicCache(config=run.model.original_model.config)
+    cache = DynamicCache(config=configuration(run.model))
     with torch.no_grad(), keep_precision(run.model.cfg.dtype):
         run_model(run.model, run.suffix[:, :start], past_key_values=cache, use_cache=True)
     for layer in cache.layers:  # recurrent state is none, and could not be given more rows
