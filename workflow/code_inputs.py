@@ -32,8 +32,11 @@ WITHOUT_NUMBERS = frozenset(
 BEHIND_FILES = WITHOUT_NUMBERS | {
     f"{PACKAGE}.{name}"
     for name in (
+        "models.checkpoint",
+        "models.content",
         "models.convert",
         "models.fetch",
+        "models.gguf_guard",
         "models.identity",
         "models.tiny",
         "prompts.corruptions",
@@ -109,7 +112,8 @@ def prompt_sources(task: str) -> list[str]:
         get_task(task)
     except ValueError as error:
         raise WorkflowError(str(error)) from None
-    shared = ("corruptions", "data_files", "pair", "seeded", "task", "validation")
+    texts = ("checks", "forms", "pair", "texts")
+    shared = ("corruptions", "data_files", *texts, "seeded", "task", "validation")
     return sources(*(f"prompts/{name}" for name in (*shared, task)))
 
 
