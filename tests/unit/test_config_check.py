@@ -177,6 +177,21 @@ def test_numbers_given_on_the_command_line_inside_a_mapping_are_read_as_numbers(
     assert config["metrics"]["trivial_effect"] == 1e-5
 
 
+@pytest.mark.parametrize(
+    ("written", "level"), [("off", "off"), ("sample", "sample"), ("all", "all"), ("true", "sample")]
+)
+def test_the_check_is_read_as_it_is_written_in_yaml(written, level):
+    """A bare 'off' is false in YAML."""
+    config = load(check=yaml.safe_load(written))
+    config_check.check_config(config)
+    assert config["check"] == level
+
+
+def test_a_check_level_that_does_not_exist_is_refused():
+    with pytest.raises(WorkflowError, match="check is 'some'; it must be one of off, sample, all"):
+        config_check.check_config(load(check="some"))
+
+
 def test_the_schema_knows_every_key_and_forbids_others():
     schema = yaml.safe_load(config_check.SCHEMA.read_text())
     assert set(schema["required"]) == set(schema["properties"]) == set(load())

@@ -6,11 +6,15 @@ import errno
 import io
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
+
+from hvp_patching.environments import Environment, file_environments, with_environments
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow" / "scripts"))
 
@@ -22,6 +26,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """Where the lines for the user go."""
     stream = io.StringIO()
     monkeypatch.setattr(rule_session, "TERMINAL", rule_session.Lines(stream))
+    monkeypatch.setattr(rule_session, "STORES", [])
+    monkeypatch.setattr(rule_session, "ENVIRONMENTS", set())
     monkeypatch.setattr(logging, "raiseExceptions", True)  # restored after the test
     for variable in ("TQDM_DISABLE", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(variable, "")
@@ -101,17 +107,82 @@ def test_a_bar_in_a_pipe_is_a_few_whole_lines(terminal):
     assert terminal.getvalue().endswith("\n")
 
 
-def test_a_table_is_written_whole_or_not_at_all(tmp_path):
+def test_a_table_is_written_whole_or_not_at_all(tmp_path, terminal, monkeypatch):
     path = tmp_path / "table.parquet"
     rule_session.save_table(pd.DataFrame({"a": [1]}), path)
     before = path.read_bytes()
 
-    class Broken(pd.DataFrame):
-        def to_parquet(self, target: Path) -> None:
-            Path(target).write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def fail(self: pd.DataFrame, target: Path) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
     with pytest.raises(OSError, match="No space left"):
-        rule_session.save_table(Broken({"a": [2]}), path)
+        rule_session.save_table(pd.DataFrame({"a": [2]}), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+class Key:
+    """The smallest key of a store."""
+
+    def digest(self) -> str:
+        return "ab" * 32
+
+    def fields(self) -> dict[str, str]:
+        return {}
+
+
+HERE = Environment("2.13.0", "5", "4", "cpu (a)", "highest", "eager", "float32")
+THERE = replace(HERE, torch="2.14.0")
+
+
+def test_what_a_rule_saves_names_all_that_it_read_and_computed(tmp_path, terminal):
+    first, second, third = (tmp_path / f"{name}.parquet" for name in "abc")
+    store = rule_session.open_store(tmp_path / "store")
+    store.put(Key(), {"x": torch.ones(1)}, HERE)
+    rule_session.save_table(pd.DataFrame({"a": [1]}), first)
+    with_environments(pd.DataFrame({"a": [1]}), [THERE]).to_parquet(second)
+    assert list(rule_session.read_table(second)["a"]) == [1]
+    rule_session.save_table(pd.DataFrame({"a": [1]}), third)
+    assert file_environments([first]) == {HERE}
+    assert file_environments([third]) == {HERE, THERE}
+    assert rule_session.environments_line().startswith("computed with 2 environments: ")
+
+
+def test_damaged_entries_are_counted_in_one_line_at_the_rules_end(tmp_path, terminal, caplog):
+    def work() -> None:
+        for name in ("ab", "cd"):
+            key = Key()
+            key.digest = lambda name=name: name * 32  # type: ignore[method-assign]
+            store = rule_session.STORES[0] if rule_session.STORES else None
+            store = store or rule_session.open_store(tmp_path / "store")
+            store.put(key, {"x": torch.ones(1)}, HERE)
+            store.path(key).write_bytes(b"nonsense")
+            assert store.get(key) is None
+
+    call(tmp_path / "rule.log", work)
+    (line,) = terminal.getvalue().splitlines()
+    assert line.startswith(
+        f"some_rule: {tmp_path / 'store'}: 2 entries damaged, renamed .damaged and computed again"
+    )
+    assert "2 entries damaged" in caplog.text
+
+
+def test_a_check_logs_its_summary_where_it_is_on(tmp_path, terminal, monkeypatch, caplog):
+    def work() -> None:
+        with rule_session.checking(job) as check:
+            check.rows("a", [1, 2], lambda rows: [])
+
+    job = SimpleNamespace(resources=SimpleNamespace(check="off"))
+    monkeypatch.delenv("HVP_CHECK", raising=False)
+    caplog.set_level(logging.INFO)
+    call(tmp_path / "off.log", work)
+    assert "check: " not in caplog.text
+    monkeypatch.setenv("HVP_CHECK", "all")
+    call(tmp_path / "on.log", work)
+    assert "check: 2 of 2 rows agree" in caplog.text
+    monkeypatch.setenv("HVP_CHECK", "maybe")
+    with pytest.raises(SystemExit):
+        call(tmp_path / "bad.log", work)
+    assert "some_rule: HVP_CHECK is 'maybe'; set it to 1, 0 or one of: off" in terminal.getvalue()

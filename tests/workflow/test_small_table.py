@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import signal
@@ -11,8 +13,12 @@ import zipfile
 
 import pandas as pd
 import pytest
+from safetensors.torch import load, save
+
+from hvp_patching.store import DIGEST_BYTES, MARK
 
 pytestmark = pytest.mark.workflow
+START = len(MARK) + DIGEST_BYTES  # of an entry's payload
 
 
 def test_the_table_says_where_it_comes_from(built):
@@ -23,6 +29,7 @@ def test_the_table_says_where_it_comes_from(built):
         assert f"{comment}prompts: {built.model}/ioi: 2\n" in text
         assert f"{comment}packages: torch 2" in text
         assert f"{comment}commit: " in text
+        assert text.count(f"{comment}computed with torch 2") == 1
     assert r"\begin{tabular}" in built.text("tables/table2.tex")
 
 
@@ -102,6 +109,34 @@ def test_only_what_changes_a_number_reruns_a_model(built, engine, rerun):
     assert {name for name in jobs if name.startswith("compute_")} == rerun
 
 
+def test_turning_the_check_on_or_off_reruns_nothing(built):
+    """It is a resource and an environment variable: it changes no number."""
+    for level in ("off", "sample", "all"):
+        result = built.snakemake("-n", "tables/table2.tex", env={"HVP_CHECK": "1"}, check=level)
+        assert "Nothing to be done" in result.output
+
+
+def test_a_wrong_number_in_the_store_stops_the_rule_with_one_line(fork):
+    """One number, with its checksum in order: only the check, on a sample of rows, can tell."""
+    for path in (fork.root / "results/store").rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            tensors = load(content[START:])
+            if "values" in tensors:
+                tensors["values"] = tensors["values"] + 0.25
+                length = int.from_bytes(content[START : START + 8], "little")
+                metadata = json.loads(content[START + 8 : START + 8 + length])["__metadata__"]
+                payload = save(tensors, metadata)
+                path.write_bytes(MARK + hashlib.sha256(MARK + payload).digest() + payload)
+    (fork.root / fork.jets).unlink()
+    result = fork.snakemake(fork.jets, env={"HVP_CHECK": "1"}, check="off")
+    assert result.status != 0
+    line = result.line("compute_jets: check: prompt 'ioi-")
+    assert " by finite differences (tolerance " in line
+    assert ", order " in line
+    assert not (fork.root / fork.jets).exists()
+
+
 def test_one_prompt_more_computes_one_prompt(fork, computed):
     assert computed(fork) == [16, 16]
     result = fork.snakemake(fork.jets, prompts={"quick": {"ioi": 3}})
@@ -129,6 +164,10 @@ def test_deleted_jets_come_back_from_the_store_and_a_damaged_entry_is_computed_a
     name = entries[0].relative_to(fork.root)
     assert f"store entry {name} is damaged (checksum differs); computing it again" in fork.text(
         fork.jets_log
+    )
+    assert result.line("compute_jets: ") == (
+        "compute_jets: results/store: 1 entry damaged, renamed .damaged and computed again "
+        f"(first: {name}, checksum differs)"
     )
     pd.testing.assert_frame_equal(pd.read_parquet(fork.root / fork.jets), jets)
 

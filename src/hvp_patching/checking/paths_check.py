@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
+from statistics import median_low
 
 import pandas as pd
 import torch
@@ -100,8 +101,7 @@ def _estimate(rule: Estimator, at: dict[float, Values]) -> tuple[float, float]:
     """A rule's estimate from references by node, and its tolerance."""
     if isinstance(rule, MedianRule):
         parts = [_estimate(part, at) for part in rule.rules]
-        middle = torch.tensor([value for value, _ in parts]).double().median()
-        return float(middle), max(tolerance for _, tolerance in parts)
+        return median_low([value for value, _ in parts]), max(tolerance for _, tolerance in parts)
     return _weighted(rule, at)
 
 

@@ -53,9 +53,7 @@ def passes(check, methods, rows):
 # --- jets -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("family", "site"), [(f, SITES[(i + j) % 5]) for i, f in enumerate(FAMILIES) for j in (0, 2)]
-)
+@pytest.mark.parametrize(("family", "site"), list(zip(FAMILIES, SITES, strict=True)))
 def test_jets_pass(subject, family, site):
     s, check = subject(family, site), Check("all")
     jets = jets_of(s)
@@ -63,8 +61,7 @@ def test_jets_pass(subject, family, site):
     passes(check, [FORWARD, "autograd"], 3 * len(jets.components))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("direction", ["noising", "denoising"])
+@pytest.mark.parametrize(("dtype", "direction"), [("float32", "denoising"), ("float64", "noising")])
 def test_jets_of_the_autograd_backend_pass_in_both_directions(subject, dtype, direction):
     s = subject("tiny-llama", dtype=dtype, direction=direction, backend="autograd")
     check = Check("all")
@@ -81,7 +78,7 @@ def test_jets_of_zero_corruption_pass_and_a_kink_tells_nothing(subject, make_pai
     assert " tell, tol " in check.summary()
 
 
-@pytest.mark.parametrize("order", [0, 1, 2, 3])
+@pytest.mark.parametrize("order", [0, 2, 3])
 def test_a_wrong_derivative_is_found_and_named(subject, order):
     s = subject("tiny-qwen2")
     jets = jets_of(s)
@@ -184,7 +181,7 @@ def test_scores_pass(subject, tmp_path, dtype):
     passes(check, [FORWARD, "autograd"], len(NAMES) * 2)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "effect"])
+@pytest.mark.parametrize("name", ["ig_4", "k_median", "fd_hvp", "gauss_newton", "effect"])
 def test_a_wrong_score_is_found_and_named(subject, tmp_path, name):
     s, chosen = subject("tiny-qwen2"), ((0, 2), (1, 1))
     frame = sweep_prompt(Store(tmp_path), s.model, s.tokens, s.site, chosen, NAMES)
@@ -208,7 +205,7 @@ def probes_of(s):
     )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["tiny-gpt2", "tiny-gemma2"])
 def test_probes_pass(subject, family):
     s, check = subject(family, backend="autograd"), Check("all")
     frame = probes_of(s)
@@ -216,9 +213,7 @@ def test_probes_pass(subject, family):
     passes(check, [FORWARD, "taylor", "finite differences of reverse passes"], len(frame))
 
 
-@pytest.mark.parametrize(
-    "column", ["delta_norm", "f0", "effect", "ap", "q", "lipschitz", "lipschitz_scalar"]
-)
+@pytest.mark.parametrize("column", ["delta_norm", "effect", "q", "lipschitz", "lipschitz_scalar"])
 def test_a_wrong_probe_is_found_and_named(subject, column):
     s = subject("tiny-qwen2", backend="autograd")
     frame = probes_of(s)

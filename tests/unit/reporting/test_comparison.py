@@ -1,6 +1,7 @@
 import csv
 import sys
 from collections import Counter
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -481,6 +482,18 @@ def test_our_files_say_how_they_were_made(tmp_path, provenance):
         ("smollm2-135m", "ioi/zero"): 5,
         ("gemma-3-270m", "greater_than"): 4,
     }
+    assert made.environments == ""
+
+
+def test_the_comparison_names_every_environment_of_the_tables(tmp_path, provenance):
+    lines = ("computed with torch 1 on cpu (a)", "computed with torch 2 on cpu (a)")
+    paths = [
+        write_table(tmp_path, number, replace(provenance, environments=line))
+        for number, line in zip((2, 3, 4), (*lines, lines[0]), strict=True)
+    ]
+    assert read_our_tables(paths, "embedded").environments == (
+        "computed with 2 environments: torch 1 on cpu (a); torch 2 on cpu (a)"
+    )
 
 
 def test_files_of_other_profiles_efforts_or_names_are_refused(tmp_path, provenance):

@@ -1,9 +1,11 @@
 import subprocess
+from dataclasses import replace
 from importlib.metadata import version
 
 import pandas as pd
 import pytest
 
+from hvp_patching.environments import Environment, describe
 from hvp_patching.reporting.provenance import (
     CSV,
     TEX,
@@ -70,3 +72,15 @@ def test_csv_comes_back_through_the_comment_reader(tmp_path, provenance, word):
     path = tmp_path / "t.csv"
     path.write_text(csv_text(frame, provenance), encoding="utf-8")
     pd.testing.assert_frame_equal(pd.read_csv(path, comment="#"), frame, check_dtype=False)
+
+
+def test_where_the_numbers_were_computed_is_a_line(provenance, tmp_path):
+    place = Environment("2.13.0", "5", "4", "cpu (a)", "highest", "eager", "float32")
+    places = [place, replace(place, torch="2.14.0")]
+    found = collect_provenance("smoke", "quick", notes=["a note"], environments=places)
+    lines = header(found, TEX).splitlines()
+    assert lines[-2] == f"% {describe(places)}"
+    assert lines[-2].startswith("% computed with 2 environments: torch 2.13.0, ")
+    assert lines[-1] == "% a note"
+    same = collect_provenance("smoke", "quick", environments=describe(places))
+    assert same.environments == found.environments
