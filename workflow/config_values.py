@@ -73,10 +73,10 @@ def not_finite(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
         yield key, value
 
 
-def check_text(text: str, where: str) -> None:
+def check_text(text: str, where: str, loader: Any = Loader) -> None:
     """Raise ValueError where a YAML or JSON text has a key twice or a number to another base."""
     try:
-        root = yaml.compose(text, Loader=Loader)
+        root = yaml.compose(text, Loader=loader)
     except yaml.YAMLError:
         return  # Snakemake says so
     seen: set[int] = set()
@@ -142,4 +142,5 @@ def check_arguments(entries: Sequence[str], command: Sequence[str] | None = None
     for entry, key in zip(entries, keys, strict=True):
         if keys.count(key) > 1:
             raise ValueError(f"--config has the key '{key}' twice; remove one")
-        check_text(entry.partition("=")[2], f"--config {key}")
+        # as Snakemake reads it: libyaml takes less
+        check_text(entry.partition("=")[2], f"--config {key}", yaml.SafeLoader)
