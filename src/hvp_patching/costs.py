@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from hvp_patching.baselines import BASELINES
-from hvp_patching.metrics.frontier import (
+from hvp_patching.frames import (
     BASE_RUN,
     COUNTS,
     FORWARD,

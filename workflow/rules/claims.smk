@@ -1,14 +1,17 @@
 """Defines rules that set our numbers against the paper's."""
 
-from artefacts import COMPARED
+from artefacts import compared
 from settings import import_closure
 
 
 rule compare_with_paper:
     """Every published cell of Tables 2 to 18 with ours, or why there is none."""
     input:
-        code=import_closure("reporting/comparison"),
-        tables=expand("tables/table{number}.csv", number=COMPARED),
+        code=import_closure(
+            "reporting/comparison",
+            *(f"reporting/tables/{name}" for name in compared()),
+        ),
+        tables=expand("tables/{name}.csv", name=compared()),
         published=expand(
             "data/published/table{number:02d}.csv", number=[2, 3, 4, *range(6, 19)]
         ),

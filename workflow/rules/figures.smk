@@ -1,18 +1,18 @@
 """Defines rules that make figures: each is a notebook, run by papermill on computed results."""
 
-from artefacts import FIGURES, NOTEBOOKS, prompt_files
+from artefacts import FIGURES, artefact, prompt_files
 from settings import notebook_closure
 
-for figure, make in FIGURES.items():
-    spec = make(config)
+for figure, line in FIGURES.items():
+    spec, notebook = artefact(config, line), f"notebooks/{line.notebook}.ipynb"
 
     rule:
         name:
             figure
         input:
             **spec.inputs,
-            notebook=NOTEBOOKS[figure],
-            code=notebook_closure(NOTEBOOKS[figure])[1:],
+            notebook=notebook,
+            code=notebook_closure(notebook)[1:],
             prompt_lists=prompt_files(config, spec),
         output:
             pdf=report(
@@ -30,7 +30,7 @@ for figure, make in FIGURES.items():
         params:
             inputs=list(spec.inputs),
             settings=spec.settings,
-            options=dict(spec.params),
+            options=dict(spec.options),
             profile=config["profile"],
             effort=config["effort"],
         message:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pandas as pd
 import rule_session
 
 
@@ -10,6 +11,8 @@ def main() -> None:
     import papermill
 
     params = snakemake.params
+    lists = dict(zip(dict.fromkeys(params.settings), snakemake.input.prompt_lists, strict=True))
+    counts = [len(pd.read_parquet(lists[name], columns=["prompt_id"])) for name in params.settings]
     # The kernel must find this checkout's library, and must not write into the project.
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(Path("src").resolve()), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -22,7 +25,7 @@ def main() -> None:
             parameters={
                 "inputs": {name: list(snakemake.input[name]) for name in params.inputs},
                 "settings": list(params.settings),
-                "params": dict(params.options),
+                "params": dict(params.options) | {"n_prompts": counts},
                 "provenance": {"profile": params.profile, "effort": params.effort},
                 "pdf": snakemake.output.pdf,
                 "csv": snakemake.output.csv,

@@ -1,77 +1,61 @@
-"""Errors against the truth, prompt bootstrap, and what the reliability score is worth."""
+"""Errors against the truth, their aggregates over prompts, and what the reliability score is worth.
 
-from hvp_patching.metrics.auroc import auroc_by_quartile
-from hvp_patching.metrics.bootstrap import (
-    bootstrap_interval,
-    paired_bootstrap_p,
-    reduction_interval,
-    significance_mark,
-)
-from hvp_patching.metrics.curvature import curvature_errors, curvature_gap, curvature_summary
-from hvp_patching.metrics.diagnosis import (
-    layer_profile,
-    operating_curve,
-    reliability_table,
-    selection_curve,
-)
-from hvp_patching.metrics.errors import (
-    median_relative_error,
-    prompt_errors,
-    top_k_relative_error,
-)
-from hvp_patching.metrics.lipschitz import lipschitz_by_layer, lipschitz_summary
-from hvp_patching.metrics.matched import paired_comparison, reduction_by_prefix, sweep_errors
-from hvp_patching.metrics.ranking import (
-    case_study,
-    rank_agreement,
-    top_k_overlap,
-    top_k_recovery,
-)
-from hvp_patching.metrics.reliability import flagging_score, reliability_score
-from hvp_patching.metrics.summary import summarize_errors
-from hvp_patching.metrics.theory import (
-    higher_order_slack,
-    hvp_residual,
-    relative_error,
-    relative_error_bounds,
-    selective_error_bound,
-    selective_estimate,
-    selective_gap,
-)
+Every aggregate that a table or figure shows is computed here, by a rule (`workflow/analyses.py`).
+"""
 
-__all__ = [
-    "auroc_by_quartile",
-    "bootstrap_interval",
-    "case_study",
-    "curvature_errors",
-    "curvature_gap",
-    "curvature_summary",
-    "flagging_score",
-    "higher_order_slack",
-    "hvp_residual",
-    "layer_profile",
-    "lipschitz_by_layer",
-    "lipschitz_summary",
-    "median_relative_error",
-    "operating_curve",
-    "paired_bootstrap_p",
-    "paired_comparison",
-    "prompt_errors",
-    "rank_agreement",
-    "reduction_by_prefix",
-    "reduction_interval",
-    "relative_error",
-    "relative_error_bounds",
-    "reliability_score",
-    "reliability_table",
-    "selection_curve",
-    "selective_error_bound",
-    "selective_estimate",
-    "selective_gap",
-    "significance_mark",
-    "summarize_errors",
-    "sweep_errors",
-    "top_k_overlap",
-    "top_k_recovery",
-    "top_k_relative_error",
-]
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "absolute": ("absolute_errors",),
+    "auroc": ("auroc_by_quartile",),
+    "convergence": ("convergence_errors",),
+    "curvature": ("curvature_gap", "curvature_summary"),
+    "diagnosis": (
+        "agreement",
+        "flag",
+        "layer_profile",
+        "operating_curve",
+        "reliability_table",
+        "selection_curve",
+    ),
+    "errors": ("median_relative_error", "prompt_errors", "top_k_relative_error"),
+    "frontier": ("frontier",),
+    "lipschitz": ("lipschitz_by_layer", "lipschitz_summary"),
+    "paired": ("paired", "paired_comparison", "tally"),
+    "prefix": ("reduction_by_prefix",),
+    "ranking": ("case_study", "rank_agreement", "top_k_overlap", "top_k_recovery"),
+    "reliability": ("flagging_score", "reliability_score"),
+    "resampling": (
+        "bootstrap_interval",
+        "paired_bootstrap_p",
+        "reduction",
+        "reduction_interval",
+        "significance_mark",
+    ),
+    "summary": ("medians", "summarize", "summarize_errors"),
+    "sweep": ("steepest_rise", "sweep_errors"),
+    "theory": (
+        "higher_order_slack",
+        "hvp_residual",
+        "relative_error",
+        "relative_error_bounds",
+        "selective_error_bound",
+        "selective_estimate",
+        "selective_gap",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, resolved on first use: scipy and scikit-learn take a second to import."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"hvp_patching.metrics.{module}"), name)
+    raise AttributeError(f"module 'hvp_patching.metrics' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(name for names in _HOMES.values() for name in names)

@@ -6,14 +6,11 @@ the local correction half the neuron's own term. Section 3.3, Figure 2.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
-from hvp_patching.metrics.bootstrap import bootstrap_interval
-from hvp_patching.metrics.errors import ScoresError, check_tidy, median_relative_error
+from hvp_patching.metrics.errors import ScoresError, check_tidy
 
 COMPONENT = ["prompt_id", "layer", "index"]
 NEEDED = ("ap", "hvp", "local_curvature")
@@ -79,37 +76,6 @@ def curvature_summary(scores: pd.DataFrame, trivial_effect: float = 1e-6) -> pd.
         "ap_error_spearman_local": _correlation(local / ap, gap["ap_error"], "spearman"),
     }
     return pd.DataFrame([row])
-
-
-def curvature_errors(
-    scores: pd.DataFrame, trivial_effect: float = 1e-6, n_resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """Median relative error of every estimator, with a 95% prompt bootstrap.
-
-    Returns estimator, cost, n_prompts, value, ci_low, ci_high (fractions): the median over prompts
-    of each prompt's median. Prompts without an effect above ``trivial_effect`` (nats) are left
-    out; where none is left, value and interval are NaN. Raises ``ScoresError`` as ``check_tidy``
-    does. Sections 3.3 and 4.2.
-    """
-    check_tidy(scores)
-    errors = median_relative_error(scores, trivial_effect).rename("error").reset_index()
-    rows: list[dict[Hashable, object]] = []
-    for estimator, cost in scores.groupby("estimator", sort=False)["cost"].first().items():
-        values = errors.loc[errors["estimator"] == estimator, "error"].dropna().to_numpy()
-        low, high = float("nan"), float("nan")
-        if len(values):
-            low, high = bootstrap_interval(values, "median", n_resamples=n_resamples, seed=seed)
-        rows.append(
-            {
-                "estimator": estimator,
-                "cost": cost,
-                "n_prompts": len(values),
-                "value": float(np.median(values)) if len(values) else float("nan"),
-                "ci_low": low,
-                "ci_high": high,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def _correlation(

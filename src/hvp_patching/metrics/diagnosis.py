@@ -49,6 +49,27 @@ def reliability_table(scores: pd.DataFrame, trivial_effect: float = 1e-6) -> pd.
     return table[[*KEY, "ap", "hvp", "truth", "rho", "ap_error", "hvp_error"]]
 
 
+def flag(table: pd.DataFrame, tau: float) -> pd.DataFrame:
+    """The frame ``flagged``: what Screen–Flag–Fix flags at threshold ``tau``, and what it gains.
+
+    ``table`` is the frame ``reliability``, whose columns stay; AP = 0 counts as flagged where hvp
+    differs. Figure 1.
+    """
+    misses = {f"{name}_miss": (table[name] - table["truth"]).abs() for name in ("ap", "hvp")}
+    return table.assign(flagged=_score(table) > tau, **misses)
+
+
+def agreement(table: pd.DataFrame) -> pd.DataFrame:
+    """The frame ``agreement``: Spearman's correlation of rho with AP's relative error.
+
+    ``table`` is the frame ``reliability``; pairs in which either is not defined are left out, NaN
+    without any. Figure 3.
+    """
+    pairs = table[["rho", "ap_error"]]
+    spearman = pairs.corr("spearman").loc["rho", "ap_error"]
+    return pd.DataFrame({"n": [len(pairs.dropna())], "spearman": spearman})
+
+
 def operating_curve(table: pd.DataFrame, taus: Sequence[float] | None = None) -> pd.DataFrame:
     """Flagged share and error left when HVP corrects only the components with rho > tau.
 

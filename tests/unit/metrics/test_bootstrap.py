@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hvp_patching.metrics.bootstrap import (
+from hvp_patching.metrics.resampling import (
     SMALLEST_SAMPLE,
     BootstrapError,
     bootstrap_interval,

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.metrics.bootstrap import bootstrap_interval, paired_bootstrap_p
+from hvp_patching.metrics.resampling import bootstrap_interval, paired_bootstrap_p
 from hvp_patching.metrics.errors import ScoresError
 from hvp_patching.metrics.summary import summarize_errors
 

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from hvp_patching.metrics.bootstrap import reduction_interval
+from hvp_patching.metrics.resampling import reduction_interval
 from hvp_patching.reporting.component_errors import read_errors
 from hvp_patching.reporting.files import ReportError
 from hvp_patching.reporting.published import load_published
