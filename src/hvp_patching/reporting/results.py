@@ -37,6 +37,18 @@ class Results:
         (row,) = records(self.frames[name])
         return row
 
+    def pairs(self, name: str, first: str, second: str) -> list[Record]:
+        """The rows of a paired comparison; ``ReportError`` naming a setting that lacks it."""
+        frame = self.frames[name]
+        rows = records(frame[(frame["first"] == first) & (frame["second"] == second)])
+        there = {setting_of(row) for row in rows}
+        for setting in self.settings:
+            if setting not in there:
+                raise ReportError(
+                    f"{setting}: no comparison of '{first}' with '{second}': score both"
+                )
+        return rows
+
     def setting(self, what: str) -> Setting:
         """The setting of a table that shows one; ``ValueError`` naming them where they differ."""
         return only_setting(self.settings, what)

@@ -13,7 +13,7 @@ from hvp_patching.reporting.cells import count, percent, significant
 from hvp_patching.reporting.latex import Cell, Row, Space, Span, Tabular, Tex, escape, grey
 from hvp_patching.reporting.names import setting_label, stand_in_sentence
 from hvp_patching.reporting.paper import Number, Paper
-from hvp_patching.reporting.results import Record, Results, records, records_by_key
+from hvp_patching.reporting.results import Record, ReportError, Results, records, records_by_key
 from hvp_patching.reporting.table import Shown, Table
 
 SUMMARY, LAYERS = "summary", "layers"
@@ -54,9 +54,11 @@ def rows(results: Results) -> Iterator[Record]:
     L is in nats per cubed unit of the activation, bound and residual in nats, rates in percent.
     """
     summary = results["lipschitz"]
+    if summary.empty:
+        raise ReportError("no Lipschitz summary; probe at least one prompt")
     records_by_key(summary, ("quantity", "statistic"), "the Lipschitz summary")
     for row in records(summary):
-        yield row | {"panel": SUMMARY}
+        yield row | {"panel": SUMMARY, "layer": None}
     for row in records(results["lipschitz_layers"]):
         for column, (quantity, statistic, factor) in BY_LAYER.items():
             cells = {"quantity": quantity, "statistic": statistic, "value": factor * row[column]}
@@ -196,7 +198,11 @@ def lipschitz_table(number: int) -> Table:
         rows=rows,
         finish=whole_layers,
         paper=Paper(
-            keys={"model": "model", "quantity": "quantity", "statistic": "statistic"},
+            keys={
+                "model": lambda row: row["model"] if row["panel"] == SUMMARY else None,
+                "quantity": "quantity",
+                "statistic": "statistic",
+            },
             cells={"value": Number("value", "published")},
             lost={"value": "values lost"},
             select=of_papers_model,

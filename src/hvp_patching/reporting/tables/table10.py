@@ -12,7 +12,7 @@ from hvp_patching.reporting.cells import count, fixed, p_value, points, publishe
 from hvp_patching.reporting.latex import Cell, Row, Span, Tabular, Tex, grey
 from hvp_patching.reporting.names import setting_label
 from hvp_patching.reporting.paper import Number, Paper
-from hvp_patching.reporting.results import Record, Results, records, records_by_key
+from hvp_patching.reporting.results import Record, Results, records_by_key
 from hvp_patching.reporting.style import method_label
 from hvp_patching.reporting.table import Shown, Table
 from hvp_patching.settings import KEY
@@ -26,16 +26,15 @@ def rows(results: Results) -> Iterator[Record]:
 
     A k above the number of heads has none.
     """
-    for row in records(results["overlap_paired"]):
-        if (row["first"], row["second"]) == (GIM, AP):
-            yield row | {
-                "ap_pct": 100 * row["second_value"],
-                "gim_pct": 100 * row["first_value"],
-                # overlaps are multiples of 1/k, so that a difference of rounding alone is none
-                "difference_pp": round(100 * row["difference"], 9),
-                "ci_low": 100 * row["ci_low"],
-                "ci_high": 100 * row["ci_high"],
-            }
+    for row in results.pairs("overlap_paired", GIM, AP):
+        yield row | {
+            "ap_pct": 100 * row["second_value"],
+            "gim_pct": 100 * row["first_value"],
+            # overlaps are multiples of 1/k, so that a difference of rounding alone is none
+            "difference_pp": round(100 * row["difference"], 9),
+            "ci_low": 100 * row["ci_low"],
+            "ci_high": 100 * row["ci_high"],
+        }
 
 
 def body(shown: Shown) -> Tabular:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from hvp_patching.reporting.figure_files import figure_provenance, save_figure
-from hvp_patching.reporting.files import ReportError
+from hvp_patching.files import WriteError
+from hvp_patching.reporting.figures.files import figure_provenance, save_figure
+from hvp_patching.reporting.results import ReportError
+from hvp_patching.settings import Setting
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_an_empty_figure_is_refused(tmp_path, provenance, figure):
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path, provenance, figure):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ReportError, match="could not write"):
+    with pytest.raises(WriteError, match="could not write"):
         save_figure(figure, FRAME, provenance, tmp_path / "file" / "f.pdf", tmp_path / "f.csv")
 
 
@@ -56,6 +58,9 @@ def test_provenance_counts_the_prompts_of_each_setting():
     found = figure_provenance(
         {"profile": "smoke", "effort": "quick"}, ["tiny-gpt2/ioi", "tiny-llama/factual"], [3, 4]
     )
-    assert found.prompts == {("tiny-gpt2", "ioi"): 3, ("tiny-llama", "factual"): 4}
+    assert found.prompts == {
+        Setting("tiny-gpt2", "ioi"): 3,
+        Setting("tiny-llama", "factual"): 4,
+    }
     with pytest.raises(ReportError, match="2 settings but 1 prompt counts"):
         figure_provenance({"profile": "smoke", "effort": "quick"}, ["a/b", "c/d"], [3])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.reporting.plots.panels import log_cloud, number, panel_title, positive_pairs
+from hvp_patching.reporting.figures.panels import log_cloud, number, panel_title, positive_pairs
 
 
 @pytest.fixture

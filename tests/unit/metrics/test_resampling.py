@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from hvp_patching.frames import SMALLEST_SAMPLE
 from hvp_patching.metrics.resampling import (
-    SMALLEST_SAMPLE,
     BootstrapError,
     bootstrap_interval,
     paired_bootstrap_p,
+    reduction,
     reduction_interval,
     significance_mark,
 )
@@ -121,6 +122,34 @@ def test_reduction_interval_is_seeded_and_needs_two_prompts():
     assert np.isnan(reduction_interval([1.0], [2.0])).all()
 
 
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_a_reduction_is_that_of_the_statistics_and_its_interval_holds_it(statistic):
+    rng = np.random.default_rng(3)
+    ap = rng.uniform(0.1, 0.4, size=40)
+    hvp = ap * rng.uniform(0.1, 0.3, size=40)
+    value, low, high = reduction(hvp, ap, statistic, n_resamples=500, seed=1)
+    aggregate = getattr(np, statistic)
+    assert value == pytest.approx(1 - aggregate(hvp) / aggregate(ap))
+    # Every ratio lies between 0.1 and 0.3, and so does that of any resample's means.
+    assert low < value < high
+    if statistic == "mean":
+        assert 0.7 < low < high < 0.9
+
+
+def test_a_constant_ratio_has_no_spread():
+    ap = np.array([0.1, 0.5, 0.9, 1.3])
+    assert reduction(ap / 4, ap, "mean", n_resamples=200) == pytest.approx((0.75, 0.75, 0.75))
+
+
+def test_no_reduction_from_nothing():
+    assert np.isnan(reduction([0.1, 0.2], [0.0, 0.0], "mean")).all()
+    assert np.isnan(reduction([], [], "mean")).all()
+    # a prompt without a reference error leaves the value, and no interval
+    value, *ends = reduction([0.1, 0.2], [0.3, 0.0], "mean")
+    assert value == pytest.approx(0.0)
+    assert np.isnan(ends).all()
+
+
 def test_smallest_sample_is_the_sign_tests():
     def best(n):
         return stats.binomtest(n, n).pvalue
@@ -137,6 +166,7 @@ def test_smallest_sample_is_the_sign_tests():
         (lambda: bootstrap_interval([1.0, 2.0], "mode"), "unknown statistic 'mode'"),
         (lambda: paired_bootstrap_p([1.0, 2.0], [1.0]), "got 2 and 1"),
         (lambda: reduction_interval([1.0, 2.0], [1.0]), "got 2 and 1"),
+        (lambda: reduction([1.0, 2.0], [1.0, 2.0, 3.0]), "got 2 and 3"),
         (
             lambda: reduction_interval([1.0, 2.0], [1.0, 0.0]),
             "reference: prompt number 1 of 2 is 0",
