@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from hvp_patching.estimators import Estimator
-from hvp_patching.frames import FRAMES, ROW
+from hvp_patching.frames import ROW, SCORES
 from hvp_patching.paths.jets import Jets
 
 COMPONENT = list(ROW)
-COLUMNS = list(FRAMES["scores"].columns)
+COLUMNS = list(SCORES.columns)
 
 
 def score_estimators(jets: pd.DataFrame, estimators: Sequence[Estimator]) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from hvp_patching.frames import FRAMES, FrameError, by_setting, read_result
+from hvp_patching.aggregates import FRAMES, by_setting, read_result
+from hvp_patching.frames import FrameError
 from hvp_patching.settings import Setting
 
 NAME = "prefix"  # a small frame: n_prompts, reduction

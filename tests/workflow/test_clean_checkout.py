@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow"))
 
-from artefacts import FIGURES, NOTEBOOKS, TABLES
+from artefacts import FIGURES, TABLES
 
 pytestmark = pytest.mark.workflow
 
@@ -50,7 +50,7 @@ def test_every_profile_makes_every_artefact(clean, config):
     assert result.status == 0, result.output
     jobs = result.jobs()
     made = {*TABLES, *FIGURES} - {"frontier"} | {"frontier", "frontier_table"}
-    for name in (*made, "table1", "table2", "table5", "compare_with_paper"):
+    for name in (*made, "compare_with_paper"):
         assert jobs[name] == 1, name
 
 
@@ -120,13 +120,13 @@ def test_every_artefact_has_a_rule_and_every_table_rule_is_asked_for(clean):
     listed = clean.call("snakemake", "-n", "--cores", "1", "--quiet", "all", "--summary")
     assert listed.status == 0, listed.output
     asked = {line.split("\t")[0] for line in listed.output.splitlines()}
-    tables = {f"tables/{name}.tex" for name in (*TABLES, "table1", "table2", "table5")}
+    tables = {f"tables/{name}.tex" for name in TABLES}
     figures = {f"figures/{name}.pdf" for name in FIGURES}
     assert tables | figures | {"results/comparison.csv"} <= asked
 
 
 def test_every_artefact_has_a_caption_of_its_own(clean):
-    names = (*TABLES, *FIGURES, "table1", "table2", "table5", "comparison")
+    names = (*TABLES, *FIGURES, "comparison")
     captions = [clean.text(f"workflow/report/{name}.rst").strip() for name in dict.fromkeys(names)]
     assert all(captions)
     assert len(set(captions)) == len(captions)
@@ -134,7 +134,7 @@ def test_every_artefact_has_a_caption_of_its_own(clean):
 
 def test_notebooks_are_stored_without_outputs_and_take_parameters(clean):
     notebooks = sorted(clean.root.glob("notebooks/*.ipynb"))
-    assert len(notebooks) == len(NOTEBOOKS)
+    assert len(notebooks) == len(FIGURES)
     for path in notebooks:
         cells = json.loads(path.read_text())["cells"]
         code = [cell for cell in cells if cell["cell_type"] == "code"]

@@ -84,7 +84,7 @@ rule compute_baseline:
 rule score_estimators:
     """Every estimator's estimate beside the true effect."""
     input:
-        code=sources("estimators", "scores", "paths/jets"),
+        code=sources("estimators", "frames", "scores", "paths/jets"),
         jets=f"results/jets/{SETTING}.parquet",
         baselines=lambda wildcards: [
             f"results/baselines/{SETTING}/{name}.parquet".format(**wildcards)

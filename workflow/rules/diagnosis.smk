@@ -11,7 +11,7 @@ for result, analysis in analyses(config).items():
         name:
             f"measure_{result}"
         input:
-            code=import_closure(analysis.module, "frames"),
+            code=import_closure(analysis.module),
             data=[path_of(name) for name in analysis.reads],
         output:
             path_of(result),
@@ -40,7 +40,7 @@ for result, analysis in overall(config).items():
         name:
             f"measure_{result}"
         input:
-            code=import_closure(analysis.module, "frames"),
+            code=import_closure(analysis.module),
             data=result_files(
                 config,
                 analysis.reads[0],

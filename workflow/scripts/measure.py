@@ -7,8 +7,8 @@ import rule_session
 
 
 def main() -> None:
+    from hvp_patching.aggregates import FRAMES, read_result
     from hvp_patching.files import write_table
-    from hvp_patching.frames import FRAMES, read_result
     from hvp_patching.settings import Setting
 
     params, paths = snakemake.params, snakemake.input.data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from hvp_patching.frames import FRAMES, FrameError
+from hvp_patching.frames import SCORES, FrameError
 
 GROUP = ["prompt_id", "estimator"]
 COMPONENT = ["layer", "index"]
@@ -89,7 +89,7 @@ def check_tidy(scores: pd.DataFrame) -> None:
     or cost that depend on the wrong thing, and estimators that cover different components of a
     prompt.
     """
-    FRAMES["scores"].check(scores)
+    SCORES.check(scores)
     if scores.empty:
         raise ScoresError("the scores have no rows: score at least one prompt")
     _check_finite(scores)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from hvp_patching.estimators import by_name
 from hvp_patching.frames import (
     BASE_RUN,
+    COSTS,
     COUNTS,
     EXACT,
     FORWARD,
-    FRAMES,
     PATCHING,
     REVERSE,
     SCREENED,
@@ -118,7 +118,7 @@ class Seconds:
     """
 
     def __init__(self, costs: pd.DataFrame) -> None:
-        FRAMES["costs"].check(costs, "the table of costs")
+        COSTS.check(costs, "the table of costs")
         self._curves = {
             str(name): rows.sort_values("rows")[["rows", "seconds"]].to_numpy(dtype=float).T
             for name, rows in costs.groupby("operation")

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
-from hvp_patching.frames import ALPHA, FRAMES, SMALLEST_SAMPLE
+from hvp_patching.frames import ALPHA, SMALLEST_SAMPLE
 from hvp_patching.metrics.errors import ScoresError
 from hvp_patching.metrics.resampling import (
     bootstrap_interval,
@@ -16,6 +16,10 @@ from hvp_patching.metrics.resampling import (
 )
 
 Verdict = Literal["win", "tie", "loss"]
+COLUMNS = (
+    *("first", "second", "first_value", "second_value", "difference", "ci_low", "ci_high"),
+    *("p", "n_prompts", "verdict"),
+)
 VERDICTS: dict[str, Verdict] = {"better": "win", "none": "tie", "worse": "loss"}
 
 
@@ -90,7 +94,7 @@ def paired(
                         group, first, second, n_resamples, seed, column=column
                     )
                     rows.append(dict(zip(by, key, strict=True)) | found)
-    return pd.DataFrame(rows, columns=[*by, *FRAMES["paired"].columns])
+    return pd.DataFrame(rows, columns=[*by, *COLUMNS])
 
 
 # Differences of rounding alone are none: shares are multiples of 1/k.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from hvp_patching.frames import FRAMES
+from hvp_patching.frames import SWEEP
 from hvp_patching.metrics.errors import GROUP, ScoresError, check_scores, top_k_relative_error
 
 HEAD = ["prompt_id", "layer", "index"]
@@ -24,7 +24,7 @@ def sweep_errors(sweep: pd.DataFrame, k: int = 5) -> pd.DataFrame:
     Figures 5 and 6.
     """
     check_scores(sweep, k)
-    FRAMES["sweep"].check(sweep, "the sweep")
+    SWEEP.check(sweep, "the sweep")
     groups = sweep.groupby(GROUP, sort=False)
     of_rows = groups["truth"].max() - groups["truth"].min()
     of_all = groups["truth_range"].first()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from hvp_patching.frames import FRAMES, read_result
+from hvp_patching.aggregates import FRAMES, read_result
 from hvp_patching.settings import KEY, Setting, only_setting
 
 Record = dict[str, Any]

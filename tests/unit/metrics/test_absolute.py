@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.frames import FRAMES
+from hvp_patching.aggregates import FRAMES
 from hvp_patching.metrics.absolute import absolute_errors
 from hvp_patching.metrics.errors import ScoresError
 from hvp_patching.metrics.resampling import reduction

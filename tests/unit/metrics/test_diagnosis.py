@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from hvp_patching.aggregates import FRAMES
 from hvp_patching.estimators import AP, HVP
-from hvp_patching.frames import FRAMES, FrameError
+from hvp_patching.frames import FrameError
 from hvp_patching.metrics.diagnosis import (
     TAUS,
     agreement,

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.frames import FRAMES, FrameError
+from hvp_patching.aggregates import FRAMES
+from hvp_patching.frames import FrameError
 from hvp_patching.metrics.errors import ScoresError, prompt_errors
 from hvp_patching.metrics.frontier import Seconds, frontier, pareto, screened_errors
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from hvp_patching.frames import FRAMES
+from hvp_patching.aggregates import FRAMES
 from hvp_patching.metrics.errors import ScoresError
 from hvp_patching.metrics.paired import paired, paired_comparison, tally
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.frames import by_setting
+from hvp_patching.aggregates import by_setting
 from hvp_patching.metrics.paired import paired, tally
 from hvp_patching.reporting.results import ReportError
 from hvp_patching.reporting.tables.table8 import IG as REFERENCE

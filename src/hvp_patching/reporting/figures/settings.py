@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hvp_patching.frames import read_result
+from hvp_patching.aggregates import read_result
 from hvp_patching.reporting.names import model_name, setting_label
 from hvp_patching.reporting.style import ModelStyle, model_styles
 from hvp_patching.settings import KEY, Setting

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from hvp_patching.frames import COUNTS, EXACT, SCREENED, by_setting
+from hvp_patching.aggregates import by_setting
+from hvp_patching.frames import COUNTS, EXACT, SCREENED
 from hvp_patching.reporting.cells import GAP, count, percent, significant, with_interval
 from hvp_patching.reporting.latex import Block, Cell, Row, Span, Tabular, Tex, bold
 from hvp_patching.reporting.names import setting_label

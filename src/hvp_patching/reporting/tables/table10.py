@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from hvp_patching.frames import ALPHA, by_setting
+from hvp_patching.aggregates import by_setting
+from hvp_patching.frames import ALPHA
 from hvp_patching.reporting.cells import count, fixed, p_value, points, published_number
 from hvp_patching.reporting.latex import Cell, Row, Span, Tabular, Tex, grey
 from hvp_patching.reporting.names import setting_label

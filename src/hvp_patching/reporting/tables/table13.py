@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from hvp_patching.frames import by_setting
+from hvp_patching.aggregates import by_setting
 from hvp_patching.reporting.cells import (
     count,
     fixed,

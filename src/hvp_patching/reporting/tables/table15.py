@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from hvp_patching.frames import by_setting
+from hvp_patching.aggregates import by_setting
 from hvp_patching.reporting.cells import fixed, published_number
 from hvp_patching.reporting.latex import Block, Cell, Row, Span, Tabular, Tex, grey
 from hvp_patching.reporting.names import model_name, task_label

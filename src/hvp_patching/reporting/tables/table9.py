@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from hvp_patching.frames import by_setting
+from hvp_patching.aggregates import by_setting
 from hvp_patching.reporting.cells import count, fixed, p_value, points, published_number
 from hvp_patching.reporting.latex import Block, Row, Tabular, Tex, bold, grey
 from hvp_patching.reporting.names import setting_label
