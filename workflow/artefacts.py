@@ -51,46 +51,36 @@ TABLES = (
     "table18",
     "frontier",
 )
-CASE = dict.fromkeys(("case_study", "circuit"), HEADS)
+
+
+def _heads(*results: str) -> dict[str, str]:
+    return dict.fromkeys(results, HEADS)
+
+
+KINDS, CASE = "component_settings", "case_study"
+NEURONS = dict.fromkeys(("curvature", "curvature_summary", "medians"), "mlp_pre")
+SWEEP = _heads("sweep_errors", "sweep_summary", "steepest_rise", "selection")
 FIGURES = {
-    "figure1": Figure(
-        "figure01_screen_flag_fix",
-        "case_study",
-        dict.fromkeys(("flagged", "prompts"), HEADS),
-        ("tau",),
-    ),
-    "figure2": Figure(
-        "figure02_curvature_gap",
-        "component_settings",
-        dict.fromkeys(("curvature", "curvature_summary", "medians"), "mlp_pre"),
-    ),
+    "figure1": Figure("figure01_screen_flag_fix", CASE, _heads("flagged", "prompts"), ("tau",)),
+    "figure2": Figure("figure02_curvature_gap", KINDS, NEURONS),
     "figure3": Figure(
-        "figure03_reliability",
-        "component_settings",
-        dict.fromkeys(("reliability", "agreement", "auroc"), HEADS),
-        ("tau",),
+        "figure03_reliability", KINDS, _heads("reliability", "agreement", "auroc"), ("tau",)
     ),
-    "figure4": Figure("figure04_layers", "case_study", {"layers": HEADS}, ("tau",)),
+    "figure4": Figure("figure04_layers", CASE, _heads("layers"), ("tau",)),
     "figure5": Figure(
-        "figure05_error_against_cost", "regimes", {"sweep_summary": HEADS}, ("regimes",)
+        "figure05_error_against_cost", "regimes", _heads("sweep_summary"), ("regimes",)
     ),
-    "figure6": Figure(
-        "figure06_sweep_and_selection",
-        "pathological",
-        dict.fromkeys(("sweep_errors", "sweep_summary", "steepest_rise", "selection"), HEADS),
-    ),
-    "figure7": Figure(
-        "figure07_operating_curves", "component_settings", {"operating": HEADS}, ("tau",)
-    ),
-    "figure8": Figure("figure08_quartiles", "component_settings", {"auroc": HEADS}),
-    "figure9": Figure("figure09_prompts", ("component_settings", "table13"), {"prefix": HEADS}),
-    "figure10": Figure("figure10_head_map", "case_study", CASE),
-    "figure11": Figure("figure11_roles", "case_study", CASE | {"roles": HEADS}),
+    "figure6": Figure("figure06_sweep_and_selection", "pathological", SWEEP),
+    "figure7": Figure("figure07_operating_curves", KINDS, _heads("operating"), ("tau",)),
+    "figure8": Figure("figure08_quartiles", KINDS, _heads("auroc")),
+    "figure9": Figure("figure09_prompts", (KINDS, "table13"), _heads("prefix")),
+    "figure10": Figure("figure10_head_map", CASE, _heads("case_study", "circuit")),
+    "figure11": Figure("figure11_roles", CASE, _heads("case_study", "circuit", "roles")),
     "figure12": Figure(
-        "figure12_attention", "case_study", CASE | {"roles": HEADS, "attention": HEADS}
+        "figure12_attention", CASE, _heads("case_study", "circuit", "roles", "attention")
     ),
-    "convergence": Figure("convergence", "table2", {"convergence": HEADS}),
-    "frontier": Figure("frontier", "frontier", {"frontier": HEADS}),
+    "convergence": Figure("convergence", "table2", _heads("convergence")),
+    "frontier": Figure("frontier", "frontier", _heads("frontier")),
 }
 
 

@@ -1,7 +1,8 @@
 """What is measured: every table under results/metrics, and how results are read.
 
 Each is the result of a rule of its name (`workflow/analyses.py`), one file per setting and site
-or, for the tallies, one of several settings. Fractions are fractions: percent is presentation.
+or, for the tally, one of several settings. A column means the same wherever it stands. Fractions
+are fractions: percent is a matter of presentation.
 """
 
 from __future__ import annotations
@@ -13,16 +14,10 @@ from pathlib import Path
 import pandas as pd
 
 from hvp_patching.frames import (
-    COMPONENT,
     CONVERGENCE_SWEEP,
-    COST,
     COSTS,
-    METHOD,
-    PLACE,
     PROBES,
-    PROMPT,
     PROMPTS,
-    ROW,
     SCORES,
     SWEEP,
     Frame,
@@ -31,174 +26,100 @@ from hvp_patching.frames import (
 )
 from hvp_patching.settings import KEY, Setting
 
-N = {"n_prompts": "count"}
-INTERVAL = {"ci_low": "low end of the 95% prompt bootstrap", "ci_high": "its high end"}
-VALUE = N | {"value": "mean or median over prompts"} | INTERVAL
-RANGE = {"lowest": "smallest of a prompt", "highest": "largest of a prompt"}
-SUMMARY = METHOD | COST | VALUE | RANGE
-REDUCTION = {
-    "reduction": "1 - error / AP's error, a fraction; empty for AP",
-    "reduction_low": "low end of its paired 95% interval",
-    "reduction_high": "its high end",
-}
-TOP_K = {"top_k_relative_error": "fraction of the prompt's range of truth (section 4.1)"}
-PAIR = {
-    **holding("estimator", "first", "second"),
-    **holding("mean over prompts, a fraction", "first_value", "second_value"),
-    "difference": "first - second, a fraction",
-    **INTERVAL,
-    "p": "paired bootstrap over prompts, two-sided",
-    **N,
-    "verdict": "of the first: win, tie or loss",
-}
-AT_K = {"k": "length of the list"}
-OVERLAP = {"overlap": "fraction of k"}
-ESTIMATES = holding("nats", "ap", "hvp", "truth")
-RHO = {"rho": "no unit, empty where AP is 0"}
-
-MEASURED = (
-    Frame(
-        "errors",
-        PROMPT
-        | METHOD
-        | COST
-        | {"n_components": "count", "n_nontrivial": "of them, with |truth| > trivial_effect"}
-        | TOP_K
-        | {"median_relative_error": "median |estimate - truth| / |truth|, a fraction"},
-    ),
-    Frame("summary", SUMMARY),
-    Frame(
-        "medians",
-        SUMMARY
-        | REDUCTION
-        | holding("sum over all prompts", "n_components", "n_nontrivial")
-        | {"n_all_prompts": "count, those without an effect included"},
-    ),
-    Frame("paired", PAIR),
-    Frame("sweep_errors", PROMPT | METHOD | COST | TOP_K),
-    Frame("sweep_summary", SUMMARY),
-    Frame("sweep_paired", PAIR),
-    Frame(
-        "steepest_rise",
-        ROW | METHOD | {"steps": "K of MS-HVP", "error": "a fraction of truth_range"},
-    ),
-    Frame("overlap", PROMPT | METHOD | AT_K | OVERLAP),
-    Frame("overlap_summary", AT_K | METHOD | VALUE),
-    Frame("overlap_paired", AT_K | PAIR),
-    Frame("recovery", METHOD | AT_K | OVERLAP),
-    Frame(
-        "ranking",
-        METHOD
-        | holding("no unit", "kendall_tau", "spearman", *(f"ndcg_at_{k}" for k in (5, 10, 20)))
-        | holding("no unit, graded by effect", *(f"ndcg_effect_at_{k}" for k in (5, 10, 20)))
-        | {"n_components": "count"}
-        | N,
-    ),
-    Frame(
-        "case_study",
-        COMPONENT
-        | holding("mean over prompts, nats", "truth", "ap", "hvp")
-        | RHO
-        | holding("from 1", "rank_truth", "rank_ap", "rank_hvp")
-        | {"misranked": "true for one component"}
-        | N,
-    ),
-    Frame(
-        "absolute_errors",
-        METHOD
-        | N
-        | {"n_components": "count", "n_records": "prompts times components"}
-        | {"mae": "mean |estimate - truth|, nats", "relative_to_ap": "mae / AP's"}
-        | REDUCTION,
-    ),
-    Frame("prefix", N | {"reduction": "fraction"}),
-    Frame(
-        "reliability",
-        ROW | ESTIMATES | RHO | holding("fraction of |truth|", "ap_error", "hvp_error"),
-    ),
-    Frame(
-        "flagged",
-        ROW
-        | ESTIMATES
-        | RHO
-        | {"flagged": "rho above the threshold"}
-        | holding("|estimate - truth|, nats", "ap_miss", "hvp_miss"),
-    ),
-    Frame("agreement", {"n": "pairs of prompt and component", "spearman": "no unit"}),
-    Frame(
-        "operating",
-        {"tau": "threshold"}
-        | holding("fraction", "flagged_share", "ap_error", "selective_error", "hvp_error")
-        | {"reduction": "fraction", "ceiling": "reduction of correcting all, a fraction"},
-    ),
-    Frame(
-        "selection",
-        {"share": "of components, 0 to 1"}
-        | holding("fraction", "by_rho", "random_mean", "random_low", "random_high"),
-    ),
-    Frame(
-        "layers",
-        {"layer": "number from 0"}
-        | holding("no unit", "rho_median", "rho_low", "rho_high")
-        | holding("fraction", "ap_error", "hvp_error"),
-    ),
-    Frame(
-        "auroc",
-        {"quantity": "delta_norm or effect", "quartile": "Q1 to Q4, all"}
-        | holding("limit of the quartile", "low", "high")
-        | holding("count", "n", "n_unreliable")
-        | {"auroc": "of rho, no unit"}
-        | INTERVAL,
-    ),
-    Frame("curvature", ROW | holding("nats", "ap", "network", "local") | {"ap_error": "fraction"}),
-    Frame(
-        "curvature_summary",
-        N
-        | holding("count", "n", "n_zero_local")
-        | {"ratio_median": "|network| / |local|"}
-        | holding("no unit", "spearman", "pearson"),
-    ),
-    Frame("lipschitz", {"quantity": "name", "statistic": "name", "value": "number"}),
-    Frame(
-        "lipschitz_layers",
-        {"layer": "number from 0", "n": "count", "bound_holds_rate": "fraction"}
-        | holding("nats per cubed unit", "lipschitz_median", "lipschitz_scalar_median")
-        | {"lipschitz_max": "nats per cubed unit", "delta_norm_median": "units of the activation"},
-    ),
-    Frame(
-        "convergence",
-        {"dtype": "of the model", "family": "estimator without its steps", "steps": "count"}
-        | METHOD
-        | COST
-        | N
-        | {"n_components": "count"}
-        | holding("fraction", "error", "error_max", "truth_rounding", "estimate_rounding", "floor")
-        | {"cause": "what stops it, in words"},
-    ),
-    Frame(
-        "frontier",
-        METHOD
-        | COST
-        | N
-        | {"error": "mean top-k error, a fraction"}
-        | INTERVAL
-        | {"n_components": "computed at once", "seconds": "of all of them"}
-        | {"seconds_per_component": "s", "forward_equivalents": "forward passes per component"}
-        | {"on_frontier": "no other is as cheap and as good"}
-        | {"break_even": "components from which AP is faster than the truth"}
-        | PLACE,
-    ),
-    Frame(
-        "tally",
-        {"n": "comparisons"}
-        | holding("count", "wins", "ties", "losses")
-        | {"weak": "decided on fewer than ``SMALLEST_SAMPLE`` prompts"}
-        | holding("count, by the difference", "lower", "lower_sure", "higher", "higher_sure")
-        | holding("difference, a fraction", "smallest", "largest"),
-    ),
-)
 READ = (PROMPTS, SCORES, SWEEP, CONVERGENCE_SWEEP, PROBES, COSTS, Frame("model", {"model": "id"}))
-FRAMES: Mapping[str, Frame] = {frame.name: frame for frame in (*READ, *MEASURED)}
+MEANINGS = {
+    **{column: what for frame in READ for column, what in frame.columns.items()},
+    **holding("count", "n_prompts", "n_all_prompts", "n_records", "n_components", "n_nontrivial"),
+    **holding("count", "n", "n_zero_local", "n_unreliable", "wins", "ties", "losses", "k", "steps"),
+    "value": "mean or median over prompts, or what a statistic is worth",
+    **holding("end of the 95% prompt bootstrap", "ci_low", "ci_high"),
+    **holding("smallest or largest of a prompt", "lowest", "highest"),
+    "reduction": "1 - error / AP's error, a fraction",
+    **holding("end of the reduction's paired 95% interval", "reduction_low", "reduction_high"),
+    "top_k_relative_error": "fraction of the prompt's range of truth (section 4.1)",
+    "median_relative_error": "median |estimate - truth| / |truth|, a fraction (section 4.2)",
+    **holding("estimator of a pair; a difference is first - second", "first", "second"),
+    **holding("mean over prompts, a fraction", "first_value", "second_value", "error"),
+    **holding("difference of fractions", "difference", "smallest", "largest"),
+    "p": "paired bootstrap over prompts, two-sided",
+    "verdict": "of the first: win, tie or loss",
+    "weak": "count of decisions on fewer than frames.SMALLEST_SAMPLE prompts",
+    **holding(
+        "count by the sign of the difference", "lower", "higher", "lower_sure", "higher_sure"
+    ),
+    "overlap": "fraction of the k of a top list",
+    **holding("rank correlation, no unit", "kendall_tau", "spearman", "pearson"),
+    **holding("no unit", *(f"ndcg{by}_at_{k}" for by in ("", "_effect") for k in (5, 10, 20))),
+    **holding("rank from 1", "rank_truth", "rank_ap", "rank_hvp"),
+    **holding("true or false", "misranked", "flagged", "on_frontier"),
+    **holding("nats", "ap", "hvp", "network", "local", "mae", "ap_miss", "hvp_miss"),
+    "relative_to_ap": "mae / AP's",
+    "rho": "reliability score, no unit, empty where AP is 0",
+    **holding("reliability score, no unit", "tau", "rho_median", "rho_low", "rho_high"),
+    **holding("fraction of |truth|", "ap_error", "hvp_error", "selective_error", "error_max"),
+    **holding("fraction of components", "share", "flagged_share"),
+    "ceiling": "reduction of correcting all, a fraction",
+    **holding("fraction of the gain", "by_rho", "random_mean", "random_low", "random_high"),
+    **holding("name", "quantity", "quartile", "statistic", "family", "cause", "dtype"),
+    **holding("limit of a quartile", "low", "high"),
+    "auroc": "of rho, no unit",
+    "ratio_median": "|network| / |local|",
+    **holding("nats per cubed unit", *(f"lipschitz{of}" for of in ("_median", "_max"))),
+    "lipschitz_scalar_median": "nats per cubed unit",
+    "delta_norm_median": "units of the activation",
+    "bound_holds_rate": "fraction",
+    **holding("fraction of |truth|", "truth_rounding", "estimate_rounding", "floor"),
+    **holding("s", "seconds", "seconds_per_component"),
+    "forward_equivalents": "forward passes per component",
+    "break_even": "components from which AP is faster than the truth",
+}
+
+_METHOD = "estimator cost n_prompts value ci_low ci_high lowest highest"
+_PAIR = "first second first_value second_value difference ci_low ci_high p n_prompts verdict"
+_REDUCTION = "reduction reduction_low reduction_high"
+_ROW = "prompt_id layer index"
+MEASURED = {
+    "errors": "prompt_id estimator cost n_components n_nontrivial top_k_relative_error "
+    "median_relative_error",
+    "summary": _METHOD,
+    "medians": f"{_METHOD} {_REDUCTION} n_components n_nontrivial n_all_prompts",
+    "paired": _PAIR,
+    "sweep_errors": "prompt_id estimator cost top_k_relative_error",
+    "sweep_summary": _METHOD,
+    "sweep_paired": _PAIR,
+    "steepest_rise": f"{_ROW} estimator steps error",
+    "overlap": "prompt_id estimator k overlap",
+    "overlap_summary": "k estimator n_prompts value ci_low ci_high",
+    "overlap_paired": f"k {_PAIR}",
+    "recovery": "estimator k overlap",
+    "ranking": "estimator kendall_tau spearman ndcg_at_5 ndcg_at_10 ndcg_at_20 "
+    "ndcg_effect_at_5 ndcg_effect_at_10 ndcg_effect_at_20 n_components n_prompts",
+    "case_study": "layer index truth ap hvp rho rank_truth rank_ap rank_hvp misranked n_prompts",
+    "absolute_errors": "estimator n_prompts n_components n_records mae relative_to_ap "
+    + _REDUCTION,
+    "prefix": "n_prompts reduction",
+    "reliability": f"{_ROW} ap hvp truth rho ap_error hvp_error",
+    "flagged": f"{_ROW} ap hvp truth rho flagged ap_miss hvp_miss",
+    "agreement": "n spearman",
+    "operating": "tau flagged_share ap_error selective_error hvp_error reduction ceiling",
+    "selection": "share by_rho random_mean random_low random_high",
+    "layers": "layer rho_median rho_low rho_high ap_error hvp_error",
+    "auroc": "quantity quartile low high n n_unreliable auroc ci_low ci_high",
+    "curvature": f"{_ROW} ap network local ap_error",
+    "curvature_summary": "n_prompts n n_zero_local ratio_median spearman pearson",
+    "lipschitz": "quantity statistic value",
+    "lipschitz_layers": "layer n lipschitz_median lipschitz_scalar_median lipschitz_max "
+    "delta_norm_median bound_holds_rate",
+    "convergence": "dtype family steps estimator cost n_prompts n_components error error_max "
+    "truth_rounding estimate_rounding floor cause",
+    "frontier": "estimator cost n_prompts error ci_low ci_high n_components seconds "
+    "seconds_per_component forward_equivalents on_frontier break_even device threads",
+    "tally": "n wins ties losses weak lower lower_sure higher higher_sure smallest largest",
+}
+FRAMES: Mapping[str, Frame] = {frame.name: frame for frame in READ} | {
+    name: Frame(name, {column: MEANINGS[column] for column in columns.split()})
+    for name, columns in MEASURED.items()
+}
 
 
 def read_result(

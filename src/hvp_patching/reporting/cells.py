@@ -89,6 +89,11 @@ def published_number(value: float | str | None, decimals: int = 1) -> Cell:
     return grey(value if isinstance(value, str) else f"{value:.{decimals}f}")
 
 
+def unsigned(value: float | None) -> Cell:
+    """A difference of the paper's whose sign our copy of its text has lost, in grey."""
+    return None if value is None or isnan(value) else grey(Tex(rf"$\pm${value:.2f}"))
+
+
 def _grouped(digits: str) -> str:
     whole, point, decimals = digits.partition(".")
     return f"{int(whole):,}".replace(",", "{,}") + point + decimals

@@ -22,16 +22,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
+from typing import Any
 
 import pandas as pd
 
 from hvp_patching.files import write_text
 from hvp_patching.frames import SMALLEST_SAMPLE
-from hvp_patching.reporting.latex import Tabular, Tex, escape, tabulars
+from hvp_patching.reporting.cells import fixed, published_number
+from hvp_patching.reporting.latex import Block, Cell, Row, Tabular, Tex, escape, grey, tabulars
 from hvp_patching.reporting.names import BASE_RUNS, stand_in_sentence
 from hvp_patching.reporting.paper import Paper
 from hvp_patching.reporting.provenance import TEX, Provenance, csv_text, header
-from hvp_patching.reporting.results import Record, ReportError, Results
+from hvp_patching.reporting.results import Record, ReportError, Results, records
 
 ALL_SITES = "*"  # a result that a table reads at every site of the configuration
 
@@ -49,18 +51,63 @@ Text = str | Callable[[Shown], str]
 
 
 @dataclass(frozen=True)
+class Column:
+    """A typeset column: its heading, our cell of a row, and the paper's for the line below it."""
+
+    heading: str
+    ours: Callable[[Record], Cell]
+    paper: Callable[[Record], Cell] = lambda row: None
+    align: str = "r"
+
+
+def ours(column: str, form: Callable[[Any], Cell] = fixed) -> Callable[[Record], Cell]:
+    """Our number of a row in this form."""
+    return lambda row: form(row[column])
+
+
+def theirs(column: str, decimals: int = 1) -> Callable[[Record], Cell]:
+    """The paper's number of a row in grey, with the decimals that it has there."""
+    return lambda row: published_number(row[column], decimals)
+
+
+def grid(
+    frame: pd.DataFrame,
+    columns: Sequence[Column],
+    by: Sequence[str] = (),
+    title: Callable[[Record], Any] = lambda row: "",
+    heading: Sequence[Row] = (),
+) -> Tabular:
+    """A line per row of the frame, and a grey one where the paper has cells of it.
+
+    Rows that agree in the columns ``by`` stand below a rule with the ``title`` of their first one;
+    ``heading`` has further lines above that of the columns.
+    """
+    lines: list[Row] = []
+    for _, group in frame.groupby(list(by), sort=False) if by else [((), frame)]:
+        rows = records(group)
+        lines += [Block(title(rows[0]))] if by else []
+        for row in rows:
+            lines.append([column.ours(row) for column in columns])
+            below = [column.paper(row) for column in columns][1:]
+            lines += [[grey("paper"), *below]] if any(below) else []
+    align = "".join(column.align for column in columns)
+    names = [column.heading for column in columns]
+    return Tabular([*heading, names], lines, f"@{{}}{align}@{{}}")
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of the paper, or one of our own.
 
-    columns: of the CSV file, in order; settings: the configuration's key of the settings shown;
-    reads: results (analyses) and at which site each; options: further keys of the configuration;
-    grey: the note where a published number is shown; few: what few prompts make only indicative,
-    empty for a table without such; fewest: the prompts that this counts; finish: a last step over
-    our rows joined with the paper's; comments: lines for the CSV file's top.
+    columns: of the CSV file, in order; settings: the configuration's key of those shown; reads:
+    results and at which site each; options: further keys of the configuration; grey: the note
+    where a published number is shown; few: what few prompts make only indicative; fewest: the
+    prompts that this counts; finish: a last step over our rows joined with the paper's; comments:
+    lines for the CSV file's top.
     """
 
     name: str
-    columns: Sequence[str]
+    columns: str
     rows: Callable[[Results], Iterable[Record]]
     body: Callable[[Shown], Tabular | Sequence[Tabular]]
     caption: Text
@@ -100,7 +147,7 @@ class Table:
             rows, models = self.paper.join(rows, published), list(published["model"])
         frame = pd.DataFrame(rows)
         frame = self.finish(frame) if self.finish else frame
-        frame = frame.reindex(columns=list(self.columns)).apply(_numbers)
+        frame = frame.reindex(columns=self.columns.split()).apply(_numbers)
         return Shown(frame.reset_index(drop=True), results, models)
 
     def tex(self, shown: Shown, provenance: Provenance) -> str:

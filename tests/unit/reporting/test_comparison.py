@@ -246,7 +246,7 @@ def printed_numbers(published):
 @pytest.mark.parametrize("which", ["joined", "embedded"])
 def test_every_published_number_is_listed_once(which, published, request):
     frame = request.getfixturevalue(which)
-    assert tuple(frame.columns) == COLUMNS
+    assert list(frame.columns) == COLUMNS
     listed = frame[frame["published"].notna()]
     rows = listed[["table", "cell", "published"]].itertuples(index=False, name=None)
     expected = printed_numbers(published)

@@ -50,7 +50,7 @@ def frame(shown):
 
 
 def test_rows_are_paired_means(frame):
-    assert tuple(frame.columns) == TABLE.columns
+    assert list(frame.columns) == TABLE.columns.split()
     assert frame["k"].tolist() == [5, 10, 20] * 2
     assert frame["ap_pct"].tolist()[:3] == pytest.approx([100 * np.mean(AP[k]) for k in AP])
     assert frame["gim_pct"].tolist()[3:] == pytest.approx([100 * np.mean(MIXED[k]) for k in AP])

@@ -43,7 +43,7 @@ def made(show, each):
 def test_mae_is_over_all_records(made):
     own = scores()
     frame = made(own).frame
-    assert tuple(frame.columns) == TABLE.columns
+    assert list(frame.columns) == TABLE.columns.split()
     ap, hvp = (own[own["estimator"] == name] for name in ("ap", "hvp"))
     maes = [float(np.mean(np.abs(t["estimate"] - t["truth"]))) for t in (ap, hvp)]
     assert frame["mae"].tolist() == pytest.approx(maes)

@@ -69,7 +69,7 @@ def value(frame, quantity, statistic, column="value", layer=None):
 
 def test_frame_is_tidy_and_has_both_panels(summary, made):
     frame = made(summary, "smollm2-135m").frame
-    assert tuple(frame.columns) == TABLE.columns
+    assert list(frame.columns) == TABLE.columns.split()
     assert list(frame["panel"].unique()) == ["summary", "layers"]
     assert (frame["panel"] == "summary").sum() == len(summary)
     assert value(frame, "lipschitz_hat", "median") == 0.0012345

@@ -55,7 +55,7 @@ def frame(made):
 
 
 def test_rows_have_both_means_their_difference_and_a_verdict(frame):
-    assert tuple(frame.columns) == TABLE.columns
+    assert list(frame.columns) == TABLE.columns.split()
     assert frame["verdict"].tolist() == ["win", "loss", "tie", "loss"]
     assert frame["ms_hvp_pct"][0] == pytest.approx(100 * BETTER.mean())
     assert frame["ig_pct"].tolist()[:3] == pytest.approx([100 * IG.mean()] * 3)

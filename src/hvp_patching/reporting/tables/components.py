@@ -9,11 +9,12 @@ import pandas as pd
 
 from hvp_patching.models.errors import ModelError
 from hvp_patching.models.registry import get_spec
+from hvp_patching.reporting.cells import percent, with_interval
+from hvp_patching.reporting.latex import Tex
 from hvp_patching.reporting.names import listed
 from hvp_patching.reporting.results import Record, records
 
 GATED_FAMILIES = ("llama", "gemma2", "gemma3", "qwen2")
-ERROR = r"$|\mathrm{estimate} - \Delta| / |\Delta|$ over components with a nontrivial effect"
 
 
 def by_place(medians: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Record]]:
@@ -42,6 +43,12 @@ def reduction_cells(row: Mapping[str, Any] | None) -> Record:
         "reduction_ci_low_pct": 100 * row["reduction_low"],
         "reduction_ci_high_pct": 100 * row["reduction_high"],
     }
+
+
+def reduction_cell(row: Mapping[str, Any]) -> Tex:
+    """``reduction_cells`` as they are typeset."""
+    ends = row["reduction_ci_low_pct"], row["reduction_ci_high_pct"]
+    return with_interval(percent(row["reduction_pct"]), *ends)
 
 
 def neuron_notes(models: Iterable[str], sites: Iterable[str]) -> list[str]:

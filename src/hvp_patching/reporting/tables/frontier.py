@@ -14,7 +14,6 @@ from hvp_patching.reporting.names import setting_label
 from hvp_patching.reporting.results import Record, Results, records
 from hvp_patching.reporting.table import Shown, Table
 from hvp_patching.reporting.tables.frontier_words import frontier_label, recommendation
-from hvp_patching.settings import KEY
 
 # Shown wherever they stand; every other estimator where it is on a frontier.
 ALWAYS = ("ap", "hvp", "ms_hvp_5", "ig_10", "gl_5", "k_median")
@@ -106,23 +105,9 @@ TABLE = Table(
     name="frontier",
     settings="frontier",
     reads={"frontier": "attn_heads"},
-    columns=(
-        *KEY,
-        "estimator",
-        "cost",
-        "n_prompts",
-        "top5_rel_error_pct",
-        "ci_low_pct",
-        "ci_high_pct",
-        "n_components",
-        "seconds",
-        "seconds_per_component",
-        "forward_equivalents",
-        "on_frontier",
-        "break_even",
-        "device",
-        "threads",
-    ),
+    columns="model task corruption estimator cost n_prompts top5_rel_error_pct ci_low_pct "
+    "ci_high_pct n_components seconds seconds_per_component forward_equivalents "
+    "on_frontier break_even device threads",
     rows=rows,
     caption="Error against measured cost. Error: mean top-5 relative error (percent). Time per "
     "component, in forward passes of the whole prompt and in milliseconds, where 1, 10 or all "

@@ -194,7 +194,7 @@ def lipschitz_table(number: int) -> Table:
         name=f"table{number}",
         settings=f"table{number}",
         reads={"lipschitz": "attn_heads", "lipschitz_layers": "attn_heads"},
-        columns=("panel", "layer", "quantity", "statistic", "value", "published"),
+        columns="panel layer quantity statistic value published",
         rows=rows,
         finish=whole_layers,
         paper=Paper(

@@ -86,12 +86,9 @@ def notes(shown: Shown) -> list[str]:
 TABLE = Table(
     name="table1",
     reads={"model": ""},
-    columns=(
-        *HEADINGS,
-        "published_paper_label",
-        *(f"published_{key}" for key in PUBLISHED),
-        "differs",
-    ),
+    columns=" ".join(HEADINGS)
+    + " published_paper_label published_n_layers published_n_heads published_d_model "
+    "published_d_mlp published_activation differs",
     rows=rows,
     paper=Paper(
         keys={"model": "model"},

@@ -16,7 +16,6 @@ from hvp_patching.reporting.paper import Number, Paper
 from hvp_patching.reporting.results import Record, Results, records_by_key
 from hvp_patching.reporting.style import method_label
 from hvp_patching.reporting.table import Shown, Table
-from hvp_patching.settings import KEY
 
 GIM, AP = "gim", "ap"
 KS = (5, 10)  # shown; every k of the overlaps is in the CSV and in the count
@@ -87,21 +86,8 @@ TABLE = Table(
     name="table10",
     settings="table2",
     reads={"overlap_paired": "attn_heads", "tally_gim": ""},
-    columns=(
-        *KEY,
-        "k",
-        "n_prompts",
-        "ap_pct",
-        "gim_pct",
-        "difference_pp",
-        "ci_low",
-        "ci_high",
-        "p",
-        "published_ap_pct",
-        "published_gim_pct",
-        "published_abs_difference_pp",
-        "published_difference_sign",
-    ),
+    columns="model task corruption k n_prompts ap_pct gim_pct difference_pp ci_low ci_high p "
+    "published_ap_pct published_gim_pct published_abs_difference_pp published_difference_sign",
     rows=rows,
     paper=Paper(
         keys={"model": "model", "task": "task", "k": "k"},

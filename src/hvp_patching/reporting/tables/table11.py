@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from hvp_patching.reporting.cells import count, percent, with_interval
-from hvp_patching.reporting.latex import Block, Cell, Row, Span, Tabular, Tex, grey
+from hvp_patching.reporting.latex import Cell, Span, Tabular, Tex, grey
 from hvp_patching.reporting.names import (
     component_name,
     model_name,
@@ -18,7 +18,7 @@ from hvp_patching.reporting.names import (
 from hvp_patching.reporting.paper import Paper, beside
 from hvp_patching.reporting.results import Record, Results, records, setting_of
 from hvp_patching.reporting.style import method_label
-from hvp_patching.reporting.table import ALL_SITES, Shown, Table
+from hvp_patching.reporting.table import ALL_SITES, Column, Shown, Table, grid, ours
 from hvp_patching.reporting.tables.components import (
     atp_star_notes,
     by_place,
@@ -37,78 +37,65 @@ NUMBERS = tuple(f"{n}_{part}" for n in ("ap_error", "hvp_error", "reduction") fo
 
 def rows(results: Results) -> Iterator[Record]:
     """One line per site and setting, in percent; the reduction is 1 - HVP / AP."""
-    for key, ours in by_place(results["medians"]).items():
+    for key, methods in by_place(results["medians"]).items():
         row: Record = dict(zip((*KEY, "site"), key, strict=True))
-        row |= {"n_prompts": ours[AP]["n_all_prompts"], "n_records": ours[AP]["n_nontrivial"]}
+        row |= {"n_prompts": methods[AP]["n_all_prompts"], "n_records": methods[AP]["n_nontrivial"]}
         for method in (*WITH_INTERVAL, *ERROR_ONLY):
             names = (f"{method}_error_{part}" for part in PARTS)
-            row |= error_cells(ours.get(method), *names)
-        yield row | reduction_cells(ours.get(HVP))
+            row |= error_cells(methods.get(method), *names)
+        yield row | reduction_cells(methods.get(HVP))
 
 
 def body(shown: Shown) -> Tabular:
     """One block of lines per component type; a grey line has the paper's values."""
     one_task = _one_task(shown.frame)
-    lines: list[Row] = []
-    for site, group in shown.frame.groupby("site", sort=False):
-        lines.append(Block(component_name(str(site))))
-        for row in records(group):
-            lines += _setting_rows(row, one_task)
-    return Tabular(_heading(shown.frame, one_task), lines, "@{}l" + "r" * 7 + "@{}")
+    tasks = "task (corruption)" if shown.frame["corruption"].any() else "task"
+    columns = [
+        Column(
+            "Model" if one_task else f"Model, {tasks}",
+            ours("model", model_name) if one_task else _setting,
+            align="l",
+        ),
+        Column(Tex("$n$"), ours("n_prompts", count)),
+        Column(
+            "Records",
+            ours("n_records", count),
+            lambda row: None if row["n_none"] else grey(count(row["published_n_records"])),
+        ),
+        *(_numbers_of(method_label(method), f"{method}_error") for method in WITH_INTERVAL),
+        *(
+            Column(method_label(method), ours(f"{method}_error_pct", percent))
+            for method in ERROR_ONLY
+        ),
+        _numbers_of("Reduction", "reduction"),
+    ]
+    above = [None, None, None, Span("Error", len(WITH_INTERVAL) + len(ERROR_ONLY)), None]
+    frame = shown.frame.assign(n_none=shown.frame["published_ap_error_pct"].isna())
+    return grid(frame, columns, ["site"], ours("site", component_name), [above])
+
+
+def _setting(row: Record) -> str:
+    return setting_label(setting_of(row))
+
+
+def _numbers_of(heading: str, name: str) -> Column:
+    """A number with its interval, and the paper's."""
+
+    def our_cell(row: Record) -> Cell:
+        value, low, high = (row[f"{name}_{part}"] for part in PARTS)
+        return with_interval(percent(value), low, high)
+
+    def their_cell(row: Record) -> Cell:
+        value, low, high = (row[f"published_{name}_{part}"] for part in PARTS)
+        if pd.isna(value):
+            return None
+        return grey(f"{value:.1f}" if pd.isna(low) else f"{value:.1f} [{low:.1f}, {high:.1f}]")
+
+    return Column(heading, our_cell, their_cell)
 
 
 def _one_task(frame: pd.DataFrame) -> bool:
     return len(frame[["task", "corruption"]].drop_duplicates()) == 1
-
-
-def _heading(frame: pd.DataFrame, one_task: bool) -> list[Row]:
-    methods = (*WITH_INTERVAL, *ERROR_ONLY)
-    tasks = "task (corruption)" if frame["corruption"].any() else "task"
-    return [
-        [None, None, None, Span("Error", len(methods)), None],
-        [
-            "Model" if one_task else f"Model, {tasks}",
-            Tex("$n$"),
-            "Records",
-            *(method_label(method) for method in methods),
-            "Reduction",
-        ],
-    ]
-
-
-def _setting_rows(row: Record, one_task: bool) -> list[Row]:
-    setting = setting_of(row)
-    ours: list[Cell] = [
-        model_name(setting.model) if one_task else setting_label(setting),
-        count(row["n_prompts"]),
-        count(row["n_records"]),
-        *(_with_interval(row, f"{method}_error") for method in WITH_INTERVAL),
-        *(percent(row[f"{method}_error_pct"]) for method in ERROR_ONLY),
-        _with_interval(row, "reduction"),
-    ]
-    if pd.isna(row["published_ap_error_pct"]):
-        return [ours]
-    theirs: list[Cell] = [
-        grey("paper"),
-        None,
-        grey(count(row["published_n_records"])),
-        *(_published(row, f"{method}_error") for method in WITH_INTERVAL),
-        *[None] * len(ERROR_ONLY),
-        _published(row, "reduction"),
-    ]
-    return [ours, theirs]
-
-
-def _with_interval(row: Record, name: str) -> Tex:
-    value, low, high = (row[f"{name}_{part}"] for part in PARTS)
-    return with_interval(percent(value), low, high)
-
-
-def _published(row: Record, name: str) -> Cell:
-    value, low, high = (row[f"published_{name}_{part}"] for part in PARTS)
-    if pd.isna(value):
-        return None
-    return grey(f"{value:.1f}" if pd.isna(low) else f"{value:.1f} [{low:.1f}, {high:.1f}]")
 
 
 def notes(shown: Shown) -> list[str]:
@@ -142,16 +129,9 @@ TABLE = Table(
     name="table11",
     settings="component_settings",
     reads={"medians": ALL_SITES},
-    columns=(
-        *KEY,
-        "site",
-        "n_prompts",
-        "n_records",
-        *NUMBERS,
-        *(f"{method}_error_pct" for method in ERROR_ONLY),
-        "published_n_records",
-        *(f"published_{name}" for name in NUMBERS),
-    ),
+    columns=" ".join(("model task corruption site n_prompts n_records", *NUMBERS))
+    + " gim_error_pct atp_star_error_pct published_n_records "
+    + " ".join(f"published_{name}" for name in NUMBERS),
     rows=rows,
     paper=Paper(
         keys={

@@ -4,58 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hvp_patching.reporting.cells import count, fixed, percent, published_number, with_interval
-from hvp_patching.reporting.latex import Block, Cell, Row, Tabular, Tex, grey
+from hvp_patching.reporting.cells import count
+from hvp_patching.reporting.latex import Tabular, Tex
 from hvp_patching.reporting.names import CORRUPTIONS, corruption_name, setting_label
 from hvp_patching.reporting.paper import Number, Paper
-from hvp_patching.reporting.results import Record, ReportError, Results, records
+from hvp_patching.reporting.results import Record, ReportError, Results
 from hvp_patching.reporting.style import method_label
-from hvp_patching.reporting.table import Shown, Table
-from hvp_patching.reporting.tables.components import by_place, error_cells, reduction_cells
+from hvp_patching.reporting.table import Column, Shown, Table, grid, ours, theirs
+from hvp_patching.reporting.tables.components import (
+    by_place,
+    error_cells,
+    reduction_cell,
+    reduction_cells,
+)
 from hvp_patching.settings import KEY, Setting
 
 AP, HVP = "ap", "hvp"
-PUBLISHED = ("published_ap_pct", "published_hvp_pct", "published_reduction_pct")
 
 
 def rows(results: Results) -> Iterator[Record]:
     """One line per model, task and corruption, in percent; the reduction is 1 - HVP / AP."""
-    for key, ours in by_place(results["medians"]).items():
+    for key, methods in by_place(results["medians"]).items():
         setting = Setting(*key)
         if not setting.corruption:
             raise ReportError(f"'{setting}' names no corruption: write it as model/task/corruption")
-        if HVP not in ours:
+        if HVP not in methods:
             raise ReportError(f"{setting}: Table 12 needs the errors of '{HVP}': score it")
         row: Record = dict(zip(KEY, key, strict=True))
-        row |= {"n_prompts": ours[AP]["n_all_prompts"], "n_records": ours[AP]["n_nontrivial"]}
+        row |= {"n_prompts": methods[AP]["n_all_prompts"], "n_records": methods[AP]["n_nontrivial"]}
         for method in (AP, HVP):
             names = (f"{method}_{part}" for part in ("pct", "ci_low", "ci_high"))
-            row |= error_cells(ours[method], *names)
-        yield row | reduction_cells(ours[HVP])
+            row |= error_cells(methods[method], *names)
+        yield row | reduction_cells(methods[HVP])
+
+
+SHOWN = (
+    Column("Corruption", ours("corruption", corruption_name), align="l"),
+    Column(Tex("$n$"), ours("n_prompts", count)),
+    Column(method_label(AP), ours("ap_pct"), theirs("published_ap_pct")),
+    Column(method_label(HVP), ours("hvp_pct"), theirs("published_hvp_pct")),
+    Column("Reduction", reduction_cell, theirs("published_reduction_pct")),
+)
 
 
 def body(shown: Shown) -> Tabular:
     """One block of lines per model and task; a grey line has the paper's values."""
-    lines: list[Row] = []
-    for key, group in shown.frame.groupby(["model", "task"], sort=False):
-        lines.append(Block(setting_label(Setting(*map(str, key)))))
-        for row in records(group):
-            reduction = percent(row["reduction_pct"])
-            ends = row["reduction_ci_low_pct"], row["reduction_ci_high_pct"]
-            lines.append(
-                [
-                    corruption_name(row["corruption"]),
-                    count(row["n_prompts"]),
-                    fixed(row["ap_pct"]),
-                    fixed(row["hvp_pct"]),
-                    with_interval(reduction, *ends),
-                ]
-            )
-            theirs: list[Cell] = [published_number(row[name]) for name in PUBLISHED]
-            if any(theirs):
-                lines.append([grey("paper"), None, *theirs])
-    heading = ["Corruption", Tex("$n$"), method_label(AP), method_label(HVP), "Reduction"]
-    return Tabular([heading], lines, "@{}lrrrr@{}")
+    title = lambda row: setting_label(Setting(row["model"], row["task"]))  # noqa: E731
+    return grid(shown.frame, SHOWN, ["model", "task"], title)
 
 
 def notes(shown: Shown) -> list[str]:
@@ -76,21 +71,9 @@ TABLE = Table(
     settings="table12",
     all_corruptions=True,
     reads={"medians": "attn_heads"},
-    columns=(
-        *KEY,
-        "n_prompts",
-        "n_records",
-        "ap_pct",
-        "ap_ci_low",
-        "ap_ci_high",
-        "hvp_pct",
-        "hvp_ci_low",
-        "hvp_ci_high",
-        "reduction_pct",
-        "reduction_ci_low_pct",
-        "reduction_ci_high_pct",
-        *PUBLISHED,
-    ),
+    columns="model task corruption n_prompts n_records ap_pct ap_ci_low ap_ci_high hvp_pct "
+    "hvp_ci_low hvp_ci_high reduction_pct reduction_ci_low_pct reduction_ci_high_pct "
+    "published_ap_pct published_hvp_pct published_reduction_pct",
     rows=rows,
     paper=Paper(
         keys={"model": "model", "task": "task", "corruption": "corruption"},

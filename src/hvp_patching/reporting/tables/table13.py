@@ -6,22 +6,14 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from hvp_patching.aggregates import by_setting
-from hvp_patching.reporting.cells import (
-    count,
-    fixed,
-    percent,
-    published_number,
-    significant,
-    with_interval,
-)
-from hvp_patching.reporting.latex import Block, Row, Tabular, Tex, grey
+from hvp_patching.reporting.cells import count, fixed, significant
+from hvp_patching.reporting.latex import Tex
 from hvp_patching.reporting.names import model_name
 from hvp_patching.reporting.paper import Number, Paper
 from hvp_patching.reporting.results import Record, ReportError, Results, records
 from hvp_patching.reporting.style import method_label
-from hvp_patching.reporting.table import Shown, Table
-from hvp_patching.reporting.tables.components import reduction_cells
+from hvp_patching.reporting.table import Column, Shown, Table, grid, ours, theirs
+from hvp_patching.reporting.tables.components import reduction_cell, reduction_cells
 from hvp_patching.settings import KEY
 
 AP, HVP = "ap", "hvp"
@@ -48,44 +40,27 @@ def relative_to_papers_ap(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(published_relative_to_ap=frame["published_mae"] / of_setting)
 
 
-def body(shown: Shown) -> Tabular:
-    """One block of lines per setting; a grey line under a method has the paper's values."""
-    lines: list[Row] = []
-    for setting, group in by_setting(shown.frame).items():
-        heads, prompts, pairs = (
-            count(group[name].iloc[0]) for name in ("n_heads", "n_prompts", "n_records")
-        )
-        size = rf"{heads} heads, {prompts} prompts, {pairs} records"
-        lines.append(Block(Tex(rf"{model_name(setting.model)} ({size})")))
-        for row in records(group):
-            lines += _method_rows(row)
-    heading = ["Method", "MAE (nats)", "MAE / AP", Tex(r"Reduction (\%)")]
-    return Tabular([heading], lines, "@{}lrrr@{}")
-
-
-def _method_rows(row: Record) -> list[Row]:
-    ends = row["reduction_ci_low_pct"], row["reduction_ci_high_pct"]
-    reduction = with_interval(percent(row["reduction_pct"]), *ends)
-    ours: Row = [
-        method_label(row["method"]),
-        _nats(row["mae"]),
-        fixed(row["relative_to_ap"]),
-        reduction if row["method"] == HVP else None,
-    ]
-    if pd.isna(row["published_mae"]):
-        return [ours]
-    theirs: Row = [
-        grey("paper"),
-        published_number(row["published_mae"], 5),
-        published_number(row["published_relative_to_ap"], 2),
-        published_number(row["published_reduction_pct"]),
-    ]
-    return [ours, theirs]
-
-
 def _nats(value: float) -> Tex:
     """Five decimals, as the paper prints them, where they hold three digits or more."""
     return fixed(value, 5) if value >= SMALLEST else significant(value)
+
+
+SHOWN = (
+    Column("Method", ours("method", method_label), align="l"),
+    Column("MAE (nats)", ours("mae", _nats), theirs("published_mae", 5)),
+    Column("MAE / AP", ours("relative_to_ap"), theirs("published_relative_to_ap", 2)),
+    Column(
+        Tex(r"Reduction (\%)"),
+        lambda row: reduction_cell(row) if row["method"] == HVP else None,
+        theirs("published_reduction_pct"),
+    ),
+)
+
+
+def _title(row: Record) -> str:
+    heads, prompts, pairs = (count(row[name]) for name in ("n_heads", "n_prompts", "n_records"))
+    size = rf"{heads} heads, {prompts} prompts, {pairs} records"
+    return Tex(rf"{model_name(row['model'])} ({size})")
 
 
 def grey_note(shown: Shown) -> str:
@@ -102,22 +77,9 @@ TABLE = Table(
     name="table13",
     settings="table13",
     reads={"absolute_errors": "attn_heads"},
-    columns=(
-        *KEY,
-        "method",
-        "n_prompts",
-        "n_heads",
-        "n_records",
-        "mae",
-        "relative_to_ap",
-        "reduction_pct",
-        "reduction_ci_low_pct",
-        "reduction_ci_high_pct",
-        "published_n_records",
-        "published_mae",
-        "published_relative_to_ap",
-        "published_reduction_pct",
-    ),
+    columns="model task corruption method n_prompts n_heads n_records mae relative_to_ap "
+    "reduction_pct reduction_ci_low_pct reduction_ci_high_pct published_n_records "
+    "published_mae published_relative_to_ap published_reduction_pct",
     rows=rows,
     finish=relative_to_papers_ap,
     paper=Paper(
@@ -134,7 +96,7 @@ TABLE = Table(
     caption="Entity swaps, which change several tokens: mean absolute error of AP and HVP over all "
     "attention heads and prompts.",
     label="tab:entity-swap",
-    body=body,
+    body=lambda shown: grid(shown.frame, SHOWN, KEY, _title),
     notes=lambda shown: [
         Tex(
             r"MAE: mean of $|\mathrm{estimate} - \Delta|$ over records (pairs of head and prompt). "

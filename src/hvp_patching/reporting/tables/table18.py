@@ -14,7 +14,6 @@ from hvp_patching.reporting.paper import Number, Paper
 from hvp_patching.reporting.results import Record, ReportError, Results, records
 from hvp_patching.reporting.style import method_label, method_style
 from hvp_patching.reporting.table import Shown, Table
-from hvp_patching.settings import KEY
 
 METHODS = ("ap", "hvp", "ms_hvp", "ig")
 BY_STYLE = MappingProxyType({method_style(method): method for method in METHODS})
@@ -101,7 +100,7 @@ TABLE = Table(
     name="table18",
     settings="case_study",
     reads={"recovery": "attn_heads", "case_study": "attn_heads"},
-    columns=(*KEY, "method", "estimator", "k", "overlap_pct", "published_overlap_pct"),
+    columns="model task corruption method estimator k overlap_pct published_overlap_pct",
     rows=rows,
     paper=Paper(
         keys={"model": "model", "task": "task", "method": "method", "k": "k"},

@@ -144,23 +144,9 @@ TABLE = Table(
     name="table3",
     settings="table3",
     reads={"medians": ALL_SITES},
-    columns=(
-        *KEY,
-        "site",
-        "method",
-        "cost",
-        "n_prompts",
-        "n_components",
-        "n_nontrivial",
-        "error_pct",
-        "ci_low",
-        "ci_high",
-        "reduction_pct",
-        "published_error_pct",
-        "published_error_ci_low_pct",
-        "published_error_ci_high_pct",
-        "published_reduction_pct",
-    ),
+    columns="model task corruption site method cost n_prompts n_components n_nontrivial error_pct "
+    "ci_low ci_high reduction_pct published_error_pct published_error_ci_low_pct "
+    "published_error_ci_high_pct published_reduction_pct",
     rows=rows,
     paper=Paper(
         keys={

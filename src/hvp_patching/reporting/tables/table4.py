@@ -79,17 +79,8 @@ TABLE = Table(
     name="table4",
     settings="table4",
     reads={"overlap_summary": "attn_heads"},
-    columns=(
-        *KEY,
-        "method",
-        "estimator",
-        "k",
-        "n_prompts",
-        "overlap_pct",
-        "ci_low",
-        "ci_high",
-        "published_overlap_pct",
-    ),
+    columns="model task corruption method estimator k n_prompts overlap_pct ci_low ci_high "
+    "published_overlap_pct",
     rows=rows,
     paper=Paper(
         keys={"model": "model", "task": "task", "method": "method", "k": "k"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 from hvp_patching.reporting.latex import Row, Tabular, Tex, escape
 from hvp_patching.reporting.results import records
@@ -171,7 +171,7 @@ def _code(name: str) -> Tex:
 
 TABLE = Table(
     name="table5",
-    columns=tuple(field.name for field in fields(Symbol)),
+    columns="symbol meaning definition code",
     rows=lambda results: [asdict(line) for line in NOTATION],
     caption="Notation.",
     label="tab:notation",

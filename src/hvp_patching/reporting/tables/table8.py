@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pandas as pd
-
 from hvp_patching.estimators import by_name
 from hvp_patching.frames import ALPHA, SMALLEST_SAMPLE
 from hvp_patching.reporting.cells import (
     count,
-    fixed,
     p_value,
     points,
-    published_number,
+    unsigned,
     with_interval,
 )
-from hvp_patching.reporting.latex import Row, Tabular, Tex, grey
+from hvp_patching.reporting.latex import Tex
 from hvp_patching.reporting.names import setting_label
 from hvp_patching.reporting.paper import Number, Paper
-from hvp_patching.reporting.results import Record, Results, records, setting_of
+from hvp_patching.reporting.results import Record, Results, setting_of
 from hvp_patching.reporting.style import method_label
-from hvp_patching.reporting.table import Shown, Table
-from hvp_patching.settings import KEY
+from hvp_patching.reporting.table import Column, Table, grid, ours, theirs
 
 MS_HVP, IG = "ms_hvp_5", "ig_10"
 
@@ -39,36 +35,19 @@ def rows(results: Results) -> Iterator[Record]:
         }
 
 
-def body(shown: Shown) -> Tabular:
-    """One line per setting, and a grey one with the paper's values."""
-    heading = ["Model, task", Tex("$n$"), method_label(MS_HVP), method_label(IG)]
-    lines: list[Row] = []
-    for row in records(shown.frame):
-        difference = points(row["difference_pp"])
-        lines.append(
-            [
-                setting_label(setting_of(row)),
-                count(row["n_prompts"]),
-                fixed(row["ms_hvp_pct"]),
-                fixed(row["ig_pct"]),
-                with_interval(difference, row["ci_low"], row["ci_high"]),
-                p_value(row["p"]),
-                row["verdict"],
-            ]
-        )
-        if pd.notna(row["published_ms_hvp_pct"]):
-            lines.append(
-                [
-                    grey("paper"),
-                    None,
-                    published_number(row["published_ms_hvp_pct"], 2),
-                    published_number(row["published_ig_pct"], 2),
-                    grey(Tex(rf"$\pm${row['published_abs_difference_pp']:.2f}")),
-                    published_number(row["published_p"], 3),
-                    published_number(row["published_verdict"]),
-                ]
-            )
-    return Tabular([[*heading, "Difference (pp)", Tex("$p$"), "Verdict"]], lines, "lrrrrrl")
+SHOWN = (
+    Column("Model, task", lambda row: setting_label(setting_of(row)), align="l"),
+    Column(Tex("$n$"), ours("n_prompts", count)),
+    Column(method_label(MS_HVP), ours("ms_hvp_pct"), theirs("published_ms_hvp_pct", 2)),
+    Column(method_label(IG), ours("ig_pct"), theirs("published_ig_pct", 2)),
+    Column(
+        "Difference (pp)",
+        lambda row: with_interval(points(row["difference_pp"]), row["ci_low"], row["ci_high"]),
+        ours("published_abs_difference_pp", unsigned),
+    ),
+    Column(Tex("$p$"), ours("p", p_value), theirs("published_p", 3)),
+    Column("Verdict", lambda row: row["verdict"], theirs("published_verdict"), align="l"),
+)
 
 
 def verdict_sentence(tally: Record) -> str:
@@ -89,22 +68,9 @@ TABLE = Table(
     name="table8",
     settings="table2",
     reads={"paired": "attn_heads", "tally_ms_hvp": ""},
-    columns=(
-        *KEY,
-        "n_prompts",
-        "ms_hvp_pct",
-        "ig_pct",
-        "difference_pp",
-        "ci_low",
-        "ci_high",
-        "p",
-        "verdict",
-        "published_ms_hvp_pct",
-        "published_ig_pct",
-        "published_abs_difference_pp",
-        "published_p",
-        "published_verdict",
-    ),
+    columns="model task corruption n_prompts ms_hvp_pct ig_pct difference_pp ci_low ci_high p "
+    "verdict published_ms_hvp_pct published_ig_pct published_abs_difference_pp "
+    "published_p published_verdict",
     rows=rows,
     paper=Paper(
         keys={"model": "model", "task": "task"},
@@ -123,7 +89,7 @@ TABLE = Table(
     caption="MS-HVP against integrated gradients at equal cost (10 backward passes per component "
     "and prompt): top-5 relative error of attention heads, percent, mean over prompts.",
     label="tab:ms-hvp-ig",
-    body=body,
+    body=lambda shown: grid(shown.frame, SHOWN),
     notes=lambda shown: [
         verdict_sentence(shown.results.one("tally_ms_hvp")),
         Tex(

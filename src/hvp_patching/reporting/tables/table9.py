@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pandas as pd
-
 from hvp_patching.aggregates import by_setting
-from hvp_patching.reporting.cells import count, fixed, p_value, points, published_number
-from hvp_patching.reporting.latex import Block, Row, Tabular, Tex, bold, grey
+from hvp_patching.reporting.cells import count, fixed, p_value, points, unsigned
+from hvp_patching.reporting.latex import Tabular, Tex, bold
 from hvp_patching.reporting.names import setting_label
 from hvp_patching.reporting.paper import Number, Paper
-from hvp_patching.reporting.results import Record, ReportError, Results, records, records_by_key
+from hvp_patching.reporting.results import (
+    Record,
+    ReportError,
+    Results,
+    records_by_key,
+    setting_of,
+)
 from hvp_patching.reporting.style import method_label
-from hvp_patching.reporting.table import Shown, Table
+from hvp_patching.reporting.table import Column, Shown, Table, grid, ours, theirs
 from hvp_patching.settings import KEY
 
 REFERENCE, AP = "ms_hvp_5", "ap"
@@ -28,17 +32,17 @@ def rows(results: Results) -> Iterator[Record]:
     """
     pairs = by_setting(results["sweep_paired"])
     for setting, group in by_setting(results["sweep_summary"]).items():
-        ours = records_by_key(group, ("estimator",), str(setting))
+        swept = records_by_key(group, ("estimator",), str(setting))
         paired = records_by_key(pairs[setting], ("first", "second"), str(setting))
         for needed in (AP, REFERENCE):
-            if (needed,) not in ours:
+            if (needed,) not in swept:
                 raise ReportError(
                     f"{setting}: Table 9 needs the errors of '{needed}'; "
                     "add it to the sweep's estimators"
                 )
         for estimator in (AP, *METHODS):
-            if (estimator,) in ours:
-                found = ours[(estimator,)]
+            if (estimator,) in swept:
+                found = swept[(estimator,)]
                 against = paired.get((estimator, REFERENCE), {})
                 gain = paired.get((estimator, AP), {})
                 yield {
@@ -50,33 +54,36 @@ def rows(results: Results) -> Iterator[Record]:
                 }
 
 
+SHOWN = (
+    Column("Method", ours("estimator", method_label), align="l"),
+    Column("Cost", ours("cost", count)),
+    Column(
+        "Error",
+        lambda row: bold(row["error"]) if row["error"] == row["lowest"] else row["error"],
+        theirs("published_pct", 2),
+    ),
+    Column(
+        "vs. AP",
+        lambda row: points(row["vs_ap_pp"]) if row["estimator"] != AP else None,
+        ours("published_abs_vs_ap_pp", unsigned),
+    ),
+    Column(
+        Tex("$p$"),
+        lambda row: p_value(row["p_vs_ms_hvp"]) if row["estimator"] != REFERENCE else None,
+    ),
+)
+
+
 def body(shown: Shown) -> Tabular:
     """One block of lines per setting; a grey line under a method has the paper's values."""
-    lines: list[Row] = []
-    for setting, group in by_setting(shown.frame).items():
-        n_prompts = count(group["n_prompts"].iloc[0])
-        lines.append(Block(Tex(rf"{setting_label(setting)} ($n = {n_prompts}$)")))
-        lowest = fixed(group["top5_rel_error_pct"].min())
-        for row in records(group):
-            lines += _method_rows(row, lowest)
-    return Tabular([["Method", "Cost", "Error", "vs. AP", Tex("$p$")]], lines, "@{}lrrrr@{}")
+    error = shown.frame["top5_rel_error_pct"]
+    lowest = error.groupby([shown.frame[name] for name in KEY]).transform("min")
+    frame = shown.frame.assign(error=error.map(fixed), lowest=lowest.map(fixed))
+    return grid(frame, SHOWN, KEY, _title)
 
 
-def _method_rows(row: Record, lowest: Tex) -> list[Row]:
-    error = fixed(row["top5_rel_error_pct"])
-    compared = row["estimator"] != REFERENCE
-    ours: Row = [
-        method_label(row["estimator"]),
-        count(row["cost"]),
-        bold(error) if error == lowest else error,
-        points(row["vs_ap_pp"]) if row["estimator"] != AP else None,
-        p_value(row["p_vs_ms_hvp"]) if compared else None,
-    ]
-    if pd.isna(row["published_pct"]):
-        return [ours]
-    change = f"{row['published_abs_vs_ap_pp']:.2f}"
-    error_there = published_number(row["published_pct"], 2)
-    return [ours, [grey("paper"), None, error_there, grey(Tex(rf"$\pm${change}")), None]]
+def _title(row: Record) -> str:
+    return Tex(rf"{setting_label(setting_of(row))} ($n = {count(row['n_prompts'])}$)")
 
 
 def comparison_sentence(tally: Record) -> str:
@@ -94,18 +101,8 @@ TABLE = Table(
     name="table9",
     settings="table9",
     reads={"sweep_summary": "attn_heads", "sweep_paired": "attn_heads", "tally_ih": ""},
-    columns=(
-        *KEY,
-        "estimator",
-        "cost",
-        "n_prompts",
-        "top5_rel_error_pct",
-        "vs_ap_pp",
-        "p_vs_ms_hvp",
-        "verdict_vs_ms_hvp",
-        "published_pct",
-        "published_abs_vs_ap_pp",
-    ),
+    columns="model task corruption estimator cost n_prompts top5_rel_error_pct vs_ap_pp "
+    "p_vs_ms_hvp verdict_vs_ms_hvp published_pct published_abs_vs_ap_pp",
     rows=rows,
     paper=Paper(
         keys={
