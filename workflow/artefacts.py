@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from analyses import overall
@@ -82,6 +83,14 @@ FIGURES = {
     "convergence": Figure("convergence", "table2", _heads("convergence")),
     "frontier": Figure("frontier", "frontier", _heads("frontier")),
 }
+
+
+def setting_keys() -> tuple[str, ...]:
+    """The configuration's keys that name the settings of an artefact, one or several."""
+    keys = [load_table(name).settings for name in TABLES]
+    for figure in FIGURES.values():
+        keys += [figure.settings] if isinstance(figure.settings, str) else figure.settings
+    return tuple(dict.fromkeys(key for key in keys if key))
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,12 @@ def artefacts() -> list[str]:
     """Every table and figure that the configuration can make, and the comparison of them all."""
     tables = [f"tables/{name}.tex" for name in TABLES]
     return [*tables, *(f"figures/{name}.pdf" for name in FIGURES), "results/comparison.csv"]
+
+
+def caption_of(table: str) -> str:
+    """Caption of a table in Snakemake's report, as its rule names it; one that says what it is."""
+    own = Path(__file__).parent / "report" / f"{table}.rst"
+    return f"../report/{table if own.is_file() else 'table'}.rst"
 
 
 def compared() -> list[str]:

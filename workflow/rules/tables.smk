@@ -1,9 +1,9 @@
 """Defines rules that make the tables: each shows computed results beside the paper's."""
 
-from artefacts import FIGURES, TABLES, artefact, prompt_files
+from artefacts import FIGURES, TABLES, artefact, caption_of, prompt_files
 from settings import import_closure
 
-from hvp_patching.reporting.tables import load_table
+from hvp_patching.reporting.tables import about, load_table
 
 for table in TABLES:
     spec, number = artefact(config, load_table(table)), table.removeprefix("table")
@@ -23,7 +23,7 @@ for table in TABLES:
         output:
             tex=report(
                 f"tables/{table}.tex",
-                caption=f"../report/{table}.rst",
+                caption=caption_of(table),
                 category="Tables",
             ),
             csv=f"tables/{table}.csv",
@@ -39,6 +39,7 @@ for table in TABLES:
             sites=spec.sites,
             options=dict(spec.options),
             table=table,
+            about=about(table),
             profile=config["profile"],
             effort=config["effort"],
             direction=config["direction"],

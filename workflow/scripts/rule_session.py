@@ -150,10 +150,6 @@ def setting_label(wildcards: Any) -> str:
 
 def save_table(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a parquet file whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        frame.to_parquet(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    from hvp_patching.files import write_table
+
+    write_table(path, frame)

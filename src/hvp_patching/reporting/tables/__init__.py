@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from types import ModuleType
 
 from hvp_patching.reporting.table import Table
 
 
 def load_table(name: str) -> Table:
     """The table of a module here, such as 'table8'."""
-    table: Table = importlib.import_module(f"hvp_patching.reporting.tables.{name}").TABLE
+    table: Table = _module(name).TABLE
     return table
+
+
+def about(name: str) -> str:
+    """What the table of a module shows: the first line of its docstring."""
+    return (_module(name).__doc__ or name).partition("\n")[0]
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"hvp_patching.reporting.tables.{name}")
 
 
 def numbered_tables() -> dict[int, Table]:
