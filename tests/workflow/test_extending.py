@@ -16,7 +16,7 @@ STEP = re.compile(
     r"```\w+\n(?P<text>.*?)^```$",
     re.M | re.S,
 )
-SMOKE = ("--cores", "1", "--configfile", "config/smoke.yaml")
+COMMAND = "snakemake --cores 1 tables/table19.tex --configfile config/smoke.yaml"
 
 
 def follow(page, root):
@@ -55,7 +55,8 @@ def test_the_whole_workflow_takes_the_extensions(extended, config):
 
 
 def test_the_table_is_built_on_the_new_task_with_the_new_methods(extended):
-    result = extended.call("snakemake", *SMOKE, "tables/table19.tex")
+    assert f"`{COMMAND}`" in extended.text("docs/extending.md")
+    result = extended.call(*COMMAND.split())
     assert result.status == 0, result.output
     assert result.jobs()["compute_baseline"] == 2
     table = pd.read_csv(extended.root / "tables/table19.csv", comment="#")
