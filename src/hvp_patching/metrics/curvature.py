@@ -17,13 +17,12 @@ NEEDED = ("ap", "hvp", "local_curvature")
 
 
 def curvature_gap(scores: pd.DataFrame, trivial_effect: float = 1e-6) -> pd.DataFrame:
-    """Both second-order terms of every component and prompt.
+    """The frame ``curvature``: both second-order terms of every component and prompt.
 
-    ``scores`` are one setting's, with the estimators ap, hvp and local_curvature. Returns
-    prompt_id, layer, index, ap, network = f''(0), local = sum over positions of phi''(h) delta^2
-    dm/dphi (signed, nats), and ap_error = |ap - truth| / |truth| (a fraction; NaN where |truth|
-    <= ``trivial_effect`` nats). Raises ``ScoresError`` as ``check_tidy`` does, and where one of
-    the three estimators is absent. Section 3.3.
+    ``scores`` have the estimators ap, hvp and local_curvature. network is f''(0), local the sum
+    over positions of phi''(h) delta^2 dm/dphi (signed), ap_error NaN where |truth| <=
+    ``trivial_effect`` nats. Raises ``ScoresError`` as ``check_tidy`` does, and where one of the
+    three estimators is absent. Section 3.3.
     """
     check_tidy(scores)
     absent = [name for name in NEEDED if not (scores["estimator"] == name).any()]

@@ -18,12 +18,11 @@ CURVE_POINTS = 100
 
 
 def reliability_table(scores: pd.DataFrame, trivial_effect: float = 1e-6) -> pd.DataFrame:
-    """Reliability score and relative errors of AP and HVP, one row per prompt and component.
+    """The frame ``reliability``: rho and relative errors of AP and HVP, per prompt and component.
 
-    ``scores`` is a tidy table with the estimators ap and hvp. Returns prompt_id, layer, index;
-    ap, hvp, truth in nats; rho = |hvp - ap| / |ap| (NaN where ap is 0); ap_error and hvp_error as
-    fractions of |truth| (NaN where |truth| <= trivial_effect, in nats). Raises ``ScoresError``
-    where an estimator is missing or the scores do not fit together. Section 3.2.
+    ``scores`` have the estimators ap and hvp. rho = |hvp - ap| / |ap| is NaN where ap is 0, errors
+    are where |truth| <= trivial_effect, in nats. Raises ``ScoresError`` where an estimator is
+    missing or the scores do not fit together. Section 3.2.
     """
     chosen = scores[scores["estimator"].isin(["ap", "hvp"])] if "estimator" in scores else scores
     check_tidy(chosen)
