@@ -1,18 +1,8 @@
 """Replication of "When Attribution Patching Lies: Diagnosis and a Second-Order Correction".
 
 Every table and figure is a target:  snakemake --cores 1 tables/table2.tex
-Path grammar, with full-word wildcards:
-  data/models/{model}/                                            converted weights
-  results/prompts/{model}/{task}/{corruption}.parquet             validated, tokenised pairs
-  results/jets/{model}/{task}/{corruption}/{site}.parquet         f, f', f'' at nodes of the path
-  results/baselines/{model}/{task}/{corruption}/{site}/{baseline}.parquet
-  results/scores/{model}/{task}/{corruption}/{site}.parquet       estimates beside the truth
-  results/metrics/{model}/{task}/{corruption}/{site}.parquet      errors per prompt
-  results/probes/{model}/{task}/{corruption}/{site}.parquet       Hessian–vector products
-  results/sweeps/{model}/{task}/{corruption}/{site}.parquet       many estimators, few components
-  results/metrics/{model}/{task}/{corruption}/{site}/{analysis}.parquet
-  tables/table{number}.tex  tables/table{number}.csv  figures/figure{number}.pdf  ….csv
-  results/comparison.csv                                          every published cell beside ours
+The path grammar stands in workflow/grammar.py, the artefacts in workflow/artefacts.py, what is
+measured in workflow/analyses.py.
 """
 
 import sys

@@ -10,6 +10,8 @@ from typing import Any
 from code_inputs import PACKAGE, ROOT, SRC, project_file
 from snakemake.exceptions import WorkflowError
 
+from hvp_patching.settings import Setting
+
 # One module per baseline: their names are known without importing torch.
 BASELINE_MODULES = sorted(
     path.stem for path in (ROOT / SRC / PACKAGE / "baselines").glob("[!_]*.py")
@@ -40,12 +42,9 @@ def n_prompts(config: Mapping[str, Any], model: str, task: str) -> int:
 
 def setting(config: Mapping[str, Any], name: str) -> dict[str, str]:
     """Wildcards of 'model/task', which has the task's usual corruption, or 'model/task/other'."""
-    model, task, *other = name.split("/")
-    return {
-        "model": model,
-        "task": task,
-        "corruption": other[0] if other else config["corruptions"][task],
-    }
+    parsed = Setting.parse(name)
+    corruption = parsed.corruption or config["corruptions"][parsed.task]
+    return {"model": parsed.model, "task": parsed.task, "corruption": corruption}
 
 
 def setting_files(

@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SRC, PACKAGE, SCRIPTS = "src", "hvp_patching", "workflow/scripts"
 CACHE = Path(".snakemake") / "code_inputs.json"
 FORMAT = 1  # of the cache
-# Modules that change no number: another model's entry or another message reruns nothing.
+# Modules that change no number: another model's entry, message or check reruns nothing.
 WITHOUT_NUMBERS = frozenset(
-    f"{PACKAGE}.{name}" for name in ("models.notices", "models.registry", "reporting.files")
+    f"{PACKAGE}.{name}" for name in ("models.notices", "models.registry", "files")
 )
 # Modules whose work reaches later rules as files: weights with their identity, prompts. The rules
 # that make these files name them (`weights_code`, `prompt_sources`).

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from artefacts import setting_keys
 from choices import BASELINE_MODULES, n_prompts
 from code_inputs import ROOT, project_file
 from config_values import Loader, check_arguments, check_files, not_finite, read_values
@@ -24,24 +25,10 @@ from jsonschema.exceptions import best_match  # noqa: E402
 if _absent is None:
     del sys.modules["rfc3987_syntax"]
 
+from hvp_patching.settings import Setting  # noqa: E402
+
 SCHEMA = Path(__file__).resolve().parent / "schemas" / "config.schema.yaml"
-# keys whose value is one 'model/task' or several
-SETTING_KEYS = (
-    "table2",
-    "component_settings",
-    "table3",
-    "table6",
-    "table7",
-    "table4",
-    "table9",
-    "table15",
-    "table12",
-    "table13",
-    "regimes",
-    "frontier",
-    "case_study",
-    "pathological",
-)
+SETTING_KEYS = setting_keys()  # keys whose value is one 'model/task' or several
 TYPES = {
     "boolean": "true or false",
     "string": "text",
@@ -101,7 +88,8 @@ def check_config(config: dict[str, Any]) -> None:
         raise WorkflowError(f"config: {unknown}") from None
     for key in SETTING_KEYS:
         for name in _settings(config, key):
-            n_prompts(config, *name.split("/")[:2])
+            parsed = Setting.parse(name)
+            n_prompts(config, parsed.model, parsed.task)
 
 
 def _read_check(config: dict[str, Any]) -> None:
@@ -155,6 +143,8 @@ def _hint(word: str, known: Iterable[str]) -> str:
 
 
 def _settings(config: dict[str, Any], key: str) -> list[str]:
+    if key not in config:
+        raise ValueError(f"the key '{key}' is missing, whose settings an artefact shows")
     value = config[key]
     if isinstance(value, str):
         return [value]
@@ -183,10 +173,10 @@ def _check_names(config: dict[str, Any]) -> None:
     _check_keys(config, models, TASKS)
     for key in SETTING_KEYS:
         for name in _settings(config, key):
-            model, task = name.split("/")[:2]
-            _known(model, models, "model", key)
-            _known(task, TASKS, "task", key)
-            _known(task, config["corruptions"], "task", f"{key} (see corruptions)")
+            parsed = Setting.parse(name)
+            _known(parsed.model, models, "model", key)
+            _known(parsed.task, TASKS, "task", key)
+            _known(parsed.task, config["corruptions"], "task", f"{key} (see corruptions)")
     _known(config["table3"], config["component_settings"], "setting", "table3")
     for task, corruption in config["corruptions"].items():
         _known(task, TASKS, "task", "corruptions")
@@ -195,7 +185,7 @@ def _check_names(config: dict[str, Any]) -> None:
         by_name(name)
     for name in config["table12"]:
         for corruption in config["other_corruptions"]:
-            known = TASKS[name.split("/")[1]].corruptions
+            known = TASKS[Setting.parse(name).task].corruptions
             _known(corruption, known, "corruption", "other_corruptions")
     for name in [*config["sweep_estimators"], *config["convergence_estimators"]]:
         if name not in BASELINE_MODULES:

@@ -13,8 +13,7 @@ import pandas as pd
 import torch
 
 from hvp_patching.baselines import BASELINES
-from hvp_patching.isolation import isolated
-from hvp_patching.metrics.frontier import (
+from hvp_patching.frames import (
     BASE_RUN,
     COUNTS,
     FORWARD,
@@ -22,6 +21,7 @@ from hvp_patching.metrics.frontier import (
     REVERSE,
     derivative,
 )
+from hvp_patching.isolation import isolated
 from hvp_patching.paths.autograd import autograd_jets
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.gradients import site_attribution

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from hvp_patching.estimators import Estimator
+from hvp_patching.frames import ROW, SCORES
 from hvp_patching.paths.jets import Jets
 
-KEY = ["prompt_id", "layer", "index"]
-COLUMNS = [*KEY, "estimator", "estimate", "truth", "cost"]
+COMPONENT = list(ROW)
+COLUMNS = list(SCORES.columns)
 
 
 def score_estimators(jets: pd.DataFrame, estimators: Sequence[Estimator]) -> pd.DataFrame:
@@ -44,8 +45,8 @@ def add_baseline(scores: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
     component; components that are not scored are left out. ValueError if a scored one is missing.
     """
     first = scores["estimator"].iloc[0]
-    truth = scores.loc[scores["estimator"] == first, [*KEY, "truth"]]
-    merged = truth.merge(baseline, on=KEY, how="left", validate="1:1")
+    truth = scores.loc[scores["estimator"] == first, [*COMPONENT, "truth"]]
+    merged = truth.merge(baseline, on=COMPONENT, how="left", validate="1:1")
     covered = int(merged["estimate"].notna().sum())
     if covered < len(truth):
         name = baseline["estimator"].iloc[0]

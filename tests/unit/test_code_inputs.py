@@ -182,9 +182,10 @@ def test_an_import_closure_has_what_a_module_imports_and_no_more():
 
 
 def test_every_notebook_tells_what_it_imports():
-    for notebook in artefact_lists.NOTEBOOKS.values():
+    for figure in artefact_lists.FIGURES.values():
+        notebook = f"notebooks/{figure.notebook}.ipynb"
         found = code_inputs.notebook_closure(notebook)
-        assert "src/hvp_patching/reporting/figure_files.py" in found
+        assert "src/hvp_patching/reporting/figures/files.py" in found
         assert all((ROOT / path).is_file() for path in found)
 
 

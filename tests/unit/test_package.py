@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ import hvp_patching
 SOURCE = Path(hvp_patching.__file__).parent
 # A module imports only from its own package and from packages of a lower level.
 LEVELS = [
-    {"failures", "isolation"},
+    {"failures", "files", "isolation", "settings"},
+    {"frames"},
+    {"aggregates"},
     {"models", "prompts", "sites"},
     {"paths"},
     {"estimators", "baselines"},
@@ -100,7 +103,76 @@ def test_unknown_names_are_refused():
         hvp_patching.path_jet  # noqa: B018
 
 
-def test_importing_the_package_is_light():
-    """Tables and metrics need neither torch's models nor transformer_lens."""
-    code = "import sys, hvp_patching; sys.exit('transformer_lens' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+@pytest.mark.parametrize("folder", ["metrics", "reporting"])
+def test_metrics_and_tables_need_no_torch(folder):
+    """Neither torch nor transformer_lens is loaded by the package, its metrics or its tables."""
+    names = [
+        ".".join(("hvp_patching", *path.relative_to(SOURCE).with_suffix("").parts))
+        for path in sorted((SOURCE / folder).rglob("*.py"))
+    ]
+    code = (
+        f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
+        "print(*{'torch', 'transformer_lens'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(names) > 10
+    assert done.stdout.strip() == ""
+
+
+# what computes, which neither a table nor a notebook may import, directly or through others
+COMPUTING = ("hvp_patching.metrics", "scipy", "sklearn", "numpy.random")
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Dotted names of all that a module imports anywhere, its own package's by full name."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "import by full names"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Attribute) and node.attr == "random":
+            found.add(f"numpy.random: {ast.unparse(node)}")
+    return found
+
+
+def computing(tree: ast.AST, seen: set[Path]) -> set[str]:
+    """Which of ``COMPUTING`` a module reaches."""
+    found = set()
+    for name in imports(tree):
+        if name.startswith(COMPUTING):
+            found.add(name)
+        parts = name.split(".")[1:]
+        path = SOURCE.joinpath(*parts).with_suffix(".py") if parts else SOURCE / "x"
+        if name.startswith("hvp_patching.") and path.is_file() and path not in seen:
+            seen.add(path)
+            found |= computing(ast.parse(path.read_text(encoding="utf-8")), seen)
+    return found
+
+
+NOTEBOOKS = sorted((SOURCE.parents[1] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted((SOURCE / "reporting").rglob("*.py")), *NOTEBOOKS], ids=lambda path: path.stem
+)
+def test_what_is_shown_is_only_read(path):
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+        text = "\n".join("".join(cell["source"]) for cell in cells)
+    assert not computing(ast.parse(text), set())
+
+
+def test_the_check_of_what_is_shown_sees_what_computes():
+    for text in (
+        "from hvp_patching.metrics.paired import paired",
+        "from hvp_patching import metrics",
+        "from scipy import stats",
+        "import numpy as np\nnp.random.default_rng()",
+        "def f():\n    from sklearn.metrics import roc_auc_score",
+        "from hvp_patching.screening import reliability",  # which imports metrics.reliability
+    ):
+        assert computing(ast.parse(text), set()), text
+    assert len(NOTEBOOKS) >= 14

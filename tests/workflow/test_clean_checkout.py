@@ -16,7 +16,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow"))
 
-from artefacts import FIGURES, NOTEBOOKS, TABLES
+from artefacts import FIGURES, TABLES
 
 pytestmark = pytest.mark.workflow
 
@@ -65,7 +65,7 @@ def dry_run(clean):
 def test_every_profile_makes_every_artefact(dry_run, config):
     jobs = dry_run(config).jobs()
     made = {*TABLES, *FIGURES} - {"frontier"} | {"frontier", "frontier_table"}
-    for name in (*made, "table1", "table2", "table5", "compare_with_paper"):
+    for name in (*made, "compare_with_paper"):
         assert jobs[name] == 1, name
 
 
@@ -132,13 +132,13 @@ def test_compute_rules_declare_threads_memory_and_benchmark(clean):
 def test_every_artefact_has_a_rule_and_every_table_rule_is_asked_for(dry_run):
     listed = re.search(r"^rule all:\n +input: (.+)$", dry_run("config").output, re.M)
     asked = set(listed.group(1).split(", "))
-    tables = {f"tables/{name}.tex" for name in (*TABLES, "table1", "table2", "table5")}
+    tables = {f"tables/{name}.tex" for name in TABLES}
     figures = {f"figures/{name}.pdf" for name in FIGURES}
     assert tables | figures | {"results/comparison.csv"} <= asked
 
 
 def test_every_artefact_has_a_caption_of_its_own(clean):
-    names = (*TABLES, *FIGURES, "table1", "table2", "table5", "comparison")
+    names = (*TABLES, *FIGURES, "comparison")
     captions = [clean.text(f"workflow/report/{name}.rst").strip() for name in dict.fromkeys(names)]
     assert all(captions)
     assert len(set(captions)) == len(captions)
@@ -146,7 +146,7 @@ def test_every_artefact_has_a_caption_of_its_own(clean):
 
 def test_notebooks_are_stored_without_outputs_and_take_parameters(clean):
     notebooks = sorted(clean.root.glob("notebooks/*.ipynb"))
-    assert len(notebooks) == len(NOTEBOOKS)
+    assert len(notebooks) == len(FIGURES)
     for path in notebooks:
         cells = json.loads(path.read_text())["cells"]
         code = [cell for cell in cells if cell["cell_type"] == "code"]

@@ -117,7 +117,7 @@ def test_a_table_is_written_whole_or_not_at_all(tmp_path, terminal, monkeypatch)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ValueError, match="No space left"):
         rule_session.save_table(pd.DataFrame({"a": [2]}), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

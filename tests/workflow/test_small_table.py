@@ -66,7 +66,7 @@ def test_a_second_call_does_nothing_and_says_so(built):
 
 
 @pytest.mark.parametrize(
-    "path", ["src/hvp_patching/reporting/style.py", "workflow/scripts/write_table2.py"]
+    "path", ["src/hvp_patching/reporting/style.py", "workflow/scripts/write_table.py"]
 )
 def test_a_change_of_presentation_writes_the_table_and_no_more(fork, path):
     (fork.root / path).write_text(f"{fork.text(path)}\n# a change\n")

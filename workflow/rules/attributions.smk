@@ -5,9 +5,8 @@ Device and memory are resources, not params: they change no number, so they must
 
 from choices import baselines, estimators, neurons_per_layer
 from code_inputs import script_code
+from grammar import SETTING, SETTING_LOG
 
-SETTING = "{model}/{task}/{corruption}/{site}"
-SETTING_LOG = "{model}_{task}_{corruption}_{site}"
 THREADS = (
     workflow.resource_settings.cores or 1
 )  # a cluster has no total: set-threads there
@@ -110,27 +109,3 @@ rule score_estimators:
         "Score the estimators on {wildcards.model}/{wildcards.task}"
     script:
         "../scripts/score_estimators.py"
-
-
-rule measure_errors:
-    """Top-k and median relative error per prompt and estimator."""
-    input:
-        code=script_code("measure_errors"),
-        scores=f"results/scores/{SETTING}.parquet",
-    output:
-        f"results/metrics/{SETTING}.parquet",
-    log:
-        f"logs/measure_errors/{SETTING_LOG}.log",
-    benchmark:
-        f"results/timing/measure_errors/{SETTING_LOG}.tsv"
-    conda:
-        "../envs/library.yaml"
-    resources:
-        mem_mb=2000,
-    params:
-        top_k=config["metrics"]["top_k"],
-        trivial_effect=config["metrics"]["trivial_effect"],
-    message:
-        "Measure errors on {wildcards.model}/{wildcards.task}"
-    script:
-        "../scripts/measure_errors.py"

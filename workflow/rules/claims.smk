@@ -1,14 +1,16 @@
 """Defines rules that set our numbers against the paper's."""
 
-from artefacts import COMPARED
+from artefacts import compared
 from code_inputs import project_file, script_code
 
 
 rule compare_with_paper:
     """Every published cell of Tables 2 to 18 with ours, or why there is none."""
     input:
-        code=script_code("compare_with_paper"),
-        tables=expand("tables/table{number}.csv", number=COMPARED),
+        code=script_code(
+            "compare_with_paper", *(f"reporting/tables/{name}" for name in compared())
+        ),
+        tables=expand("tables/{name}.csv", name=compared()),
         published=expand(
             project_file("data/published/table{number:02d}.csv"),
             number=[2, 3, 4, *range(6, 19)],

@@ -1,18 +1,18 @@
 """Defines rules that make figures: each is a notebook, run by papermill on computed results."""
 
-from artefacts import FIGURES, NOTEBOOKS, prompt_files
+from artefacts import FIGURES, artefact, prompt_files
 from code_inputs import notebook_closure, project_file
 
-for figure, make in FIGURES.items():
-    spec = make(config)
+for figure, line in FIGURES.items():
+    spec, notebook = artefact(config, line), f"notebooks/{line.notebook}.ipynb"
 
     rule:
         name:
             figure
         input:
             **spec.inputs,
-            notebook=project_file(NOTEBOOKS[figure]),
-            code=notebook_closure(NOTEBOOKS[figure])
+            notebook=project_file(notebook),
+            code=notebook_closure(notebook)
             + [project_file("workflow/scripts/figure_kernel.py")],
             prompt_lists=prompt_files(config, spec),
         output:
@@ -31,7 +31,7 @@ for figure, make in FIGURES.items():
         params:
             inputs=list(spec.inputs),
             settings=spec.settings,
-            options=dict(spec.params),
+            options=dict(spec.options),
             profile=config["profile"],
             effort=config["effort"],
         message:

@@ -7,9 +7,9 @@ import rule_session
 
 
 def main() -> None:
+    from hvp_patching.files import write_text
     from hvp_patching.models import load_tokenizer
     from hvp_patching.prompts import build, write_prompts
-    from hvp_patching.reporting import write_text
 
     wildcards, params = snakemake.wildcards, snakemake.params
     model = load_tokenizer(wildcards.model, Path(snakemake.input.model).parent)

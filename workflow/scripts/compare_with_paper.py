@@ -7,6 +7,7 @@ import rule_session
 
 
 def main() -> None:
+    from hvp_patching.files import write_text
     from hvp_patching.reporting.comparison import (
         comparison,
         read_our_tables,
@@ -14,7 +15,6 @@ def main() -> None:
         table_number,
         table_sentences,
     )
-    from hvp_patching.reporting.files import write_text
     from hvp_patching.reporting.provenance import collect_provenance, csv_text
 
     profile = snakemake.params.profile

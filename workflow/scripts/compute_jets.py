@@ -13,9 +13,9 @@ def main() -> None:
     from hvp_patching.cache import stored_jets
     from hvp_patching.checking import Exact, Subject, check_jets
     from hvp_patching.estimators import by_name, required_jets
+    from hvp_patching.files import write_text
     from hvp_patching.models import load_model
     from hvp_patching.prompts import read_prompts
-    from hvp_patching.reporting import write_text
     from hvp_patching.sites import get_site, layer_sizes, sample_components
 
     wildcards, params, resources = snakemake.wildcards, snakemake.params, snakemake.resources

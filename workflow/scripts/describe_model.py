@@ -7,8 +7,8 @@ import rule_session
 
 
 def main() -> None:
+    from hvp_patching.files import write_text
     from hvp_patching.models import describe, load_model
-    from hvp_patching.reporting import write_text
 
     name = snakemake.wildcards.model
     model = load_model(name, device="cpu", folder=Path(snakemake.input.model).parent)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import rule_session
 
 KERNEL = "hvp-patching"
@@ -61,6 +62,13 @@ def last_words(folder: Path) -> str:
     return "it was killed without a word, as the system does when memory runs out"
 
 
+def prompt_counts() -> list[int]:
+    """How many prompts each setting of the figure has."""
+    settings, paths = snakemake.params.settings, snakemake.input.prompt_lists
+    lists = dict(zip(dict.fromkeys(settings), paths, strict=True))
+    return [len(pd.read_parquet(lists[name], columns=["prompt_id"])) for name in settings]
+
+
 def main() -> None:
     with kernel_of_our_own() as folder:
         import papermill
@@ -74,7 +82,7 @@ def main() -> None:
                 parameters={
                     "inputs": {name: list(snakemake.input[name]) for name in params.inputs},
                     "settings": list(params.settings),
-                    "params": dict(params.options),
+                    "params": dict(params.options) | {"n_prompts": prompt_counts()},
                     "provenance": {
                         "profile": params.profile,
                         "effort": params.effort,

@@ -1,16 +1,29 @@
-"""One analysis of a setting's scores, probes or sweep (rules measure_…)."""
+"""One analysis of a setting's results, or of those of several settings (rules measure_…)."""
 
 import importlib
 
+import pandas as pd
 import rule_session
 
 
 def main() -> None:
-    params = snakemake.params
-    module = importlib.import_module(f"hvp_patching.metrics.{params.module}")
-    analyse = getattr(module, params.function)
-    frame = analyse(rule_session.read_table(snakemake.input.data), **params.options)
-    rule_session.save_table(frame, snakemake.output[0])
+    from hvp_patching.aggregates import FRAMES, read_result
+    from hvp_patching.settings import Setting
+
+    params, paths = snakemake.params, snakemake.input.data
+    rule_session.note_files(*paths)
+    if params.settings:
+        settings = [Setting.parse(name) for name in params.settings]
+        inputs = [read_result(params.reads[0], paths, settings)]
+    else:
+        inputs = [
+            FRAMES[name].check(pd.read_parquet(path), path)
+            for name, path in zip(params.reads, paths, strict=True)
+        ]
+    module, function = params.function.split(".")
+    analyse = getattr(importlib.import_module(f"hvp_patching.metrics.{module}"), function)
+    table = FRAMES[params.result].check(analyse(*inputs, **params.options))
+    rule_session.save_table(table, snakemake.output[0])
 
 
 rule_session.run(snakemake, main)

@@ -190,6 +190,13 @@ def note_model(model: Any) -> None:
     ENVIRONMENTS.add(current_environment(model))
 
 
+def note_files(*paths: str | Path) -> None:
+    """Count the environments of these files among those that the rule's numbers come from."""
+    from hvp_patching.environments import file_environments
+
+    ENVIRONMENTS.update(file_environments(paths))
+
+
 def environments(*paths: str | Path) -> set[Environment]:
     """Where the numbers of this rule come from: all that it read or computed, and these files."""
     from hvp_patching.environments import file_environments
@@ -219,12 +226,6 @@ def read_table(path: str | Path) -> pd.DataFrame:
 def save_table(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a parquet file whole or not at all, with the environments behind its numbers."""
     from hvp_patching.environments import with_environments
+    from hvp_patching.files import write_table
 
-    path = Path(path)
-    frame = with_environments(frame, environments())
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        frame.to_parquet(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_table(path, with_environments(frame, environments()))

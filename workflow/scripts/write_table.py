@@ -1,6 +1,4 @@
-"""A table of computed results beside the paper's (rules table3 and on)."""
-
-import importlib
+"""A table of computed results beside the paper's (rules table1 and on)."""
 
 import pandas as pd
 import rule_session
@@ -8,30 +6,27 @@ import rule_session
 
 def main() -> None:
     from hvp_patching.reporting.provenance import collect_provenance
+    from hvp_patching.reporting.results import read_results
+    from hvp_patching.reporting.tables import load_table
+    from hvp_patching.settings import Setting
 
     params = snakemake.params
-    table = importlib.import_module(f"hvp_patching.reporting.{params.module}")
-    counts = {}
-    for name, path in zip(
-        dict.fromkeys(params.settings), snakemake.input.prompt_lists, strict=True
-    ):
-        model, task = name.split("/", 1)
-        counts[model, task] = len(pd.read_parquet(path, columns=["prompt_id"]))
+    settings = [Setting.parse(name) for name in params.settings]
     inputs = {name: list(snakemake.input[name]) for name in params.inputs}
+    options = {name: params[name] for name in ("profile", "direction")} | params.options
+    results = read_results(inputs, settings, params.sites, options)
+    counts = {
+        setting: len(pd.read_parquet(path, columns=["prompt_id"]))
+        for setting, path in zip(dict.fromkeys(settings), snakemake.input.prompt_lists, strict=True)
+    }
+    models = results["model"]["model"] if "model" in inputs else ()
     places = rule_session.environments(*(path for paths in inputs.values() for path in paths))
     provenance = collect_provenance(
-        params.profile, params.effort, prompts=counts, environments=places
+        params.profile, params.effort, models, counts, environments=places
     )
     published = pd.read_csv(snakemake.input.published) if snakemake.input.published else None
-    options = {name: params[name] for name in ("profile", "settings", "effort", "direction")}
-    table.write(
-        inputs,
-        options | params.options,
-        provenance,
-        published,
-        snakemake.output.tex,
-        snakemake.output.csv,
-    )
+    table = load_table(params.table)
+    table.write(results, provenance, published, snakemake.output.tex, snakemake.output.csv)
 
 
 rule_session.run(snakemake, main)

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from hvp_patching.files import DATA
+
 COLUMNS = ["layer", "index", "role"]
 
 
 def circuits_folder() -> Path:
     """data/circuits of the checkout: one file {model}_{task}.csv per published circuit."""
-    return Path(__file__).resolve().parents[3] / "data" / "circuits"
+    return DATA / "circuits"
 
 
 def known_circuit(model: str, task: str, folder: Path | str | None = None) -> pd.DataFrame | None:

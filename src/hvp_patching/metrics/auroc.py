@@ -23,15 +23,12 @@ def auroc_by_quartile(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """AUROC of rho for AP's relative error > ``unreliable``, by size of the patch and the effect.
+    """The frame ``auroc``: AUROC of rho for AP's relative error > ``unreliable``, by quartile.
 
-    ``probes`` has prompt_id, delta_norm (norm of the patch), effect, ap and q (nats) for one
-    prompt and component a row; rows with |effect| <= trivial_effect are left out. AP = 0 counts as
-    the largest score where q is not 0 and as the smallest where it is. Returns quantity
-    (delta_norm, effect: |effect|), quartile (Q1 to Q4, all), low, high (limits of the quartile), n,
-    n_unreliable, auroc, ci_low, ci_high: the 95% interval of resampled prompts with the quartiles
-    held fixed. NaN where one class is empty, and intervals also where there is one prompt.
-    Figure 8.
+    ``probes`` is the frame of that name; rows with |effect| <= trivial_effect are left out. AP = 0
+    counts as the largest score where q is not 0 and as the smallest where it is. Quartiles (Q1 to
+    Q4, all) are of delta_norm and of |effect|, and held fixed in the intervals' resamples. NaN
+    where one class is empty, and intervals also where there is one prompt. Figure 8.
     """
     table = probes[probes["effect"].abs() > trivial_effect]
     effect = table["effect"].to_numpy(dtype=float)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from hvp_patching.frames import CONVERGENCE_SWEEP
 from hvp_patching.metrics.errors import COMPONENT, ScoresError, check_tidy
 
 EPSILON = {name: float(np.finfo(name).eps) for name in ("float16", "float32", "float64")}
@@ -24,11 +25,10 @@ GROUP = ["dtype", "family"]
 
 
 def convergence_errors(sweep: pd.DataFrame) -> pd.DataFrame:
-    """Errors against Δ by precision, method and number of steps, and each method's floor.
+    """The frame ``convergence``: errors by precision and number of steps, and each floor.
 
-    ``sweep`` is a scores table with the column dtype, of estimators with a number of steps
-    (ig_16). Returns one row per dtype and estimator: dtype, family (ig), steps, estimator, cost,
-    n_prompts, n_components (per prompt); error, error_max: median and largest
+    ``sweep`` is the frame ``convergence_sweep``, of estimators with a number of steps (ig_16).
+    n_components is per prompt; error, error_max: median and largest
     |estimate - Δ| / |Δ| over components and prompts, Δ in the same dtype; truth_rounding,
     estimate_rounding: medians of |Δ - Δ*| / |Δ*| and |estimate - estimate*| / |Δ*|, where the
     star marks the most precise dtype; its own are taken to be the next one's times the ratio of
@@ -38,8 +38,7 @@ def convergence_errors(sweep: pd.DataFrame) -> pd.DataFrame:
     fractions. Raises ``ScoresError`` for an estimator without steps, an unknown dtype, dtypes
     with different estimates, an effect of 0, or as ``check_tidy`` does. Section 4.3.
     """
-    if "dtype" not in sweep:
-        raise ScoresError("the sweep lacks the column dtype: compute the convergence again")
+    CONVERGENCE_SWEEP.check(sweep, "the sweep")
     dtypes = sorted(sweep["dtype"].unique(), key=_epsilon)
     by_dtype = {name: sweep[sweep["dtype"] == name] for name in dtypes}
     for rows in by_dtype.values():

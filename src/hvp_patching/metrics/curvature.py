@@ -6,27 +6,23 @@ the local correction half the neuron's own term. Section 3.3, Figure 2.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
-from hvp_patching.metrics.bootstrap import bootstrap_interval
-from hvp_patching.metrics.errors import ScoresError, check_tidy, median_relative_error
+from hvp_patching.metrics.errors import ScoresError, check_tidy
 
 COMPONENT = ["prompt_id", "layer", "index"]
 NEEDED = ("ap", "hvp", "local_curvature")
 
 
 def curvature_gap(scores: pd.DataFrame, trivial_effect: float = 1e-6) -> pd.DataFrame:
-    """Both second-order terms of every component and prompt.
+    """The frame ``curvature``: both second-order terms of every component and prompt.
 
-    ``scores`` are one setting's, with the estimators ap, hvp and local_curvature. Returns
-    prompt_id, layer, index, ap, network = f''(0), local = sum over positions of phi''(h) delta^2
-    dm/dphi (signed, nats), and ap_error = |ap - truth| / |truth| (a fraction; NaN where |truth|
-    <= ``trivial_effect`` nats). Raises ``ScoresError`` as ``check_tidy`` does, and where one of
-    the three estimators is absent. Section 3.3.
+    ``scores`` have the estimators ap, hvp and local_curvature. network is f''(0), local the sum
+    over positions of phi''(h) delta^2 dm/dphi (signed), ap_error NaN where |truth| <=
+    ``trivial_effect`` nats. Raises ``ScoresError`` as ``check_tidy`` does, and where one of the
+    three estimators is absent. Section 3.3.
     """
     check_tidy(scores)
     absent = [name for name in NEEDED if not (scores["estimator"] == name).any()]
@@ -79,37 +75,6 @@ def curvature_summary(scores: pd.DataFrame, trivial_effect: float = 1e-6) -> pd.
         "ap_error_spearman_local": _correlation(local / ap, gap["ap_error"], "spearman"),
     }
     return pd.DataFrame([row])
-
-
-def curvature_errors(
-    scores: pd.DataFrame, trivial_effect: float = 1e-6, n_resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """Median relative error of every estimator, with a 95% prompt bootstrap.
-
-    Returns estimator, cost, n_prompts, value, ci_low, ci_high (fractions): the median over prompts
-    of each prompt's median. Prompts without an effect above ``trivial_effect`` (nats) are left
-    out; where none is left, value and interval are NaN. Raises ``ScoresError`` as ``check_tidy``
-    does. Sections 3.3 and 4.2.
-    """
-    check_tidy(scores)
-    errors = median_relative_error(scores, trivial_effect).rename("error").reset_index()
-    rows: list[dict[Hashable, object]] = []
-    for estimator, cost in scores.groupby("estimator", sort=False)["cost"].first().items():
-        values = errors.loc[errors["estimator"] == estimator, "error"].dropna().to_numpy()
-        low, high = float("nan"), float("nan")
-        if len(values):
-            low, high = bootstrap_interval(values, "median", n_resamples=n_resamples, seed=seed)
-        rows.append(
-            {
-                "estimator": estimator,
-                "cost": cost,
-                "n_prompts": len(values),
-                "value": float(np.median(values)) if len(values) else float("nan"),
-                "ci_low": low,
-                "ci_high": high,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def _correlation(

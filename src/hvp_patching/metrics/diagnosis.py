@@ -18,12 +18,11 @@ CURVE_POINTS = 100
 
 
 def reliability_table(scores: pd.DataFrame, trivial_effect: float = 1e-6) -> pd.DataFrame:
-    """Reliability score and relative errors of AP and HVP, one row per prompt and component.
+    """The frame ``reliability``: rho and relative errors of AP and HVP, per prompt and component.
 
-    ``scores`` is a tidy table with the estimators ap and hvp. Returns prompt_id, layer, index;
-    ap, hvp, truth in nats; rho = |hvp - ap| / |ap| (NaN where ap is 0); ap_error and hvp_error as
-    fractions of |truth| (NaN where |truth| <= trivial_effect, in nats). Raises ``ScoresError``
-    where an estimator is missing or the scores do not fit together. Section 3.2.
+    ``scores`` have the estimators ap and hvp. rho = |hvp - ap| / |ap| is NaN where ap is 0, errors
+    are where |truth| <= trivial_effect, in nats. Raises ``ScoresError`` where an estimator is
+    missing or the scores do not fit together. Section 3.2.
     """
     chosen = scores[scores["estimator"].isin(["ap", "hvp"])] if "estimator" in scores else scores
     check_tidy(chosen)
@@ -47,6 +46,27 @@ def reliability_table(scores: pd.DataFrame, trivial_effect: float = 1e-6) -> pd.
         missed = (table[name] - table["truth"]).abs()
         table[f"{name}_error"] = missed / size.where(size > trivial_effect)
     return table[[*KEY, "ap", "hvp", "truth", "rho", "ap_error", "hvp_error"]]
+
+
+def flag(table: pd.DataFrame, tau: float) -> pd.DataFrame:
+    """The frame ``flagged``: what Screen–Flag–Fix flags at threshold ``tau``, and what it gains.
+
+    ``table`` is the frame ``reliability``, whose columns stay; AP = 0 counts as flagged where hvp
+    differs. Figure 1.
+    """
+    misses = {f"{name}_miss": (table[name] - table["truth"]).abs() for name in ("ap", "hvp")}
+    return table.assign(flagged=_score(table) > tau, **misses)
+
+
+def agreement(table: pd.DataFrame) -> pd.DataFrame:
+    """The frame ``agreement``: Spearman's correlation of rho with AP's relative error.
+
+    ``table`` is the frame ``reliability``; pairs in which either is not defined are left out, NaN
+    without any. Figure 3.
+    """
+    pairs = table[["rho", "ap_error"]]
+    spearman = pairs.corr("spearman").loc["rho", "ap_error"]
+    return pd.DataFrame({"n": [len(pairs.dropna())], "spearman": spearman})
 
 
 def operating_curve(table: pd.DataFrame, taus: Sequence[float] | None = None) -> pd.DataFrame:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-SCORE_COLUMNS = ("prompt_id", "layer", "index", "estimator", "estimate", "truth", "cost")
+from hvp_patching.frames import SCORES, FrameError
+
 GROUP = ["prompt_id", "estimator"]
 COMPONENT = ["layer", "index"]
 
 
-class ScoresError(ValueError):
+class ScoresError(FrameError):
     """A scores table from which no error can be computed."""
 
 
@@ -88,9 +89,7 @@ def check_tidy(scores: pd.DataFrame) -> None:
     or cost that depend on the wrong thing, and estimators that cover different components of a
     prompt.
     """
-    missing = [column for column in SCORE_COLUMNS if column not in scores.columns]
-    if missing:
-        raise ScoresError(f"the scores lack the columns {', '.join(missing)}: score them again")
+    SCORES.check(scores)
     if scores.empty:
         raise ScoresError("the scores have no rows: score at least one prompt")
     _check_finite(scores)

@@ -15,20 +15,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hvp_patching.estimators import by_name
-from hvp_patching.metrics.bootstrap import bootstrap_interval
+from hvp_patching.frames import (
+    BASE_RUN,
+    COSTS,
+    COUNTS,
+    EXACT,
+    FORWARD,
+    PATCHING,
+    REVERSE,
+    SCREENED,
+    derivative,
+)
 from hvp_patching.metrics.errors import ScoresError, check_tidy, top_k_relative_error
-
-# Operations of a cost table, beside `derivative`'s and the baselines, which have their own names
-FORWARD, BASE_RUN, PATCHING, REVERSE = "forward", "base_run", "patching", "reverse_pass"
-COST_COLUMNS = ("operation", "rows", "seconds")
-# Methods that a sweep does not hold; the second is followed by k, as in ap_then_patching_10
-EXACT, SCREENED = "activation_patching", "ap_then_patching"
-COUNTS = (1, 10)  # of components computed at once, beside all of them
-
-
-def derivative(node: float, order: int) -> str:
-    """Name of the operation that computes f', …, f^(order) of a component at one node."""
-    return f"order_{order}_at_zero" if node == 0 else f"order_{order}"
+from hvp_patching.metrics.summary import summarize
 
 
 def frontier(
@@ -41,27 +40,25 @@ def frontier(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Error and measured cost of every method, for `counts` components at once and for all.
+    """The frame ``frontier``: error and measured cost of every method, for `counts` and for all.
 
-    ``sweep_errors`` is ``metrics.sweep_errors``' table; ``scores`` has AP of all components;
-    ``costs`` is the table of ``costs.measure_costs``, whose reverse pass tells how many there
-    are. Returns one row per method and n_components: estimator, cost (nominal backward passes per
-    component; NaN outside the sweep), n_prompts, error (mean top-k error over prompts, a
-    fraction) with ci_low and ci_high (prompt bootstrap), n_components, seconds (for all of these
-    together), seconds_per_component, forward_equivalents (per component, in forward passes of the
-    whole prompt), on_frontier (``pareto`` among the rows of these n_components), break_even
-    (``Seconds.break_even``). ``EXACT`` has the error 0; ``SCREENED``_k, among all components
-    alone, is AP of all, then exact patching of the k of largest |AP|. Raises ``ScoresError``
-    where an operation was not measured, AP is not scored, or as ``check_tidy`` does.
+    The arguments are the frames of these names; ``scores`` has AP of all components, and the
+    reverse pass of ``costs`` tells how many there are. cost is NaN outside the sweep; on_frontier
+    is ``pareto`` among the rows of one n_components, break_even ``Seconds.break_even``. ``EXACT``
+    has the error 0; ``SCREENED``_k, among all components alone, is AP of all, then exact patching
+    of the k of largest |AP|. Raises ``ScoresError`` where an operation was not measured, AP is not
+    scored, or as ``check_tidy`` does.
     """
     seconds = Seconds(costs)
     every = seconds.n_components
-    errors = _summaries(sweep_errors, n_resamples, seed)
+    resampling: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
+    errors = _rows(summarize(sweep_errors, **resampling))
     errors.append({"estimator": EXACT, "error": 0.0})
     screened = screened_errors(scores, [k for k in ks if k < every], top_k)
+    with_ap = errors + _rows(summarize(screened, **resampling))
     rows: list[dict[str, Any]] = []
     for n in sorted({*(count for count in counts if count < every), every}):
-        methods = errors + (_summaries(screened, n_resamples, seed) if n == every else [])
+        methods = with_ap if n == every else errors
         rows += [
             {**method, "n_components": n, "seconds": seconds.of(method["estimator"], n)}
             for method in methods
@@ -71,7 +68,9 @@ def frontier(
     table["forward_equivalents"] = table["seconds_per_component"] / seconds.forward
     for _, group in table.groupby("n_components"):
         table.loc[group.index, "on_frontier"] = pareto(group["seconds"], group["error"])
-    return table.astype({"on_frontier": bool}).assign(break_even=seconds.break_even())
+    place = {name: costs[name].iloc[0] for name in ("device", "threads")}
+    table = table.astype({"on_frontier": bool})
+    return table.assign(break_even=seconds.break_even(), **place)
 
 
 def pareto(cost: pd.Series, error: pd.Series) -> pd.Series:
@@ -115,13 +114,11 @@ class Seconds:
     """Durations of methods, put together from the measured operations of a cost table.
 
     Between the measured numbers of rows they are interpolated, beyond them proportional. Raises
-    ``ScoresError`` where columns or the operations that every method needs are missing.
+    ``FrameError`` where columns or the operations that every method needs are missing.
     """
 
     def __init__(self, costs: pd.DataFrame) -> None:
-        missing = [name for name in COST_COLUMNS if name not in costs]
-        if missing:
-            raise ScoresError(f"the costs lack {', '.join(missing)}: measure them again")
+        COSTS.check(costs, "the table of costs")
         self._curves = {
             str(name): rows.sort_values("rows")[["rows", "seconds"]].to_numpy(dtype=float).T
             for name, rows in costs.groupby("operation")
@@ -181,15 +178,8 @@ def _request(estimator: str) -> dict[float, int]:
         raise ScoresError(f"the costs lack the operation '{estimator}': measure it") from None
 
 
-def _summaries(errors: pd.DataFrame, n_resamples: int, seed: int) -> list[dict[str, Any]]:
-    """Per estimator: mean error over the prompts that have one, and its interval."""
-    rows = []
-    for estimator, group in errors.groupby("estimator", sort=False):
-        values = group["top_k_relative_error"].dropna().to_numpy()
-        row: dict[str, Any] = {"estimator": estimator, "cost": group["cost"].iloc[0]}
-        row |= {"n_prompts": len(values), "error": np.nan, "ci_low": np.nan, "ci_high": np.nan}
-        if len(values):
-            low, high = bootstrap_interval(values, "mean", n_resamples=n_resamples, seed=seed)
-            row |= {"error": float(values.mean()), "ci_low": low, "ci_high": high}
-        rows.append(row)
-    return rows
+def _rows(summary: pd.DataFrame) -> list[dict[str, Any]]:
+    """Estimator, cost, n_prompts, error and its interval, as the rows of the frontier."""
+    kept = ["estimator", "cost", "n_prompts", "value", "ci_low", "ci_high"]
+    table = summary[kept].rename(columns={"value": "error"})
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]

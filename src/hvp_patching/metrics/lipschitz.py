@@ -9,15 +9,12 @@ from hvp_patching.metrics.theory import hvp_residual
 
 
 def lipschitz_summary(probes: pd.DataFrame, trivial_effect: float = 1e-6) -> pd.DataFrame:
-    """Distribution of the estimated Lipschitz constant and of the bound it gives, as in Table 6.
+    """The frame ``lipschitz``: the estimated constant L and the bound it gives, as in Table 6.
 
-    ``probes`` has prompt_id, layer, index, delta_norm (norm of the patch), effect, ap, q (nats),
-    lipschitz (L) and lipschitz_scalar (nats per cubed unit of the activation), one row per prompt
-    and component; but for n_records all is over rows with |effect| > trivial_effect. Returns
-    quantity, statistic, value: cubic_bound = L |delta|^3 / 6 and actual_residual
-    = |effect - ap - q / 2| in nats, how often the bound holds with either estimate (count and
-    percent), ratio_row = bound / residual (residuals of exactly 0 left out), sample sizes. NaN
-    where no row is left. Appendix B.2.
+    ``probes`` is the frame of that name; but for n_records all is over rows with |effect| >
+    trivial_effect. cubic_bound is L |delta|^3 / 6 and actual_residual |effect - ap - q / 2|, in
+    nats; ratio_row is bound / residual (residuals of exactly 0 left out); how often the bound holds
+    with either estimate is a count and percent. NaN where no row is left. Appendix B.2.
     """
     table = _with_bounds(probes, trivial_effect)
     residual = table["residual"]
@@ -60,11 +57,9 @@ def lipschitz_summary(probes: pd.DataFrame, trivial_effect: float = 1e-6) -> pd.
 
 
 def lipschitz_by_layer(probes: pd.DataFrame, trivial_effect: float = 1e-6) -> pd.DataFrame:
-    """The estimated Lipschitz constant by layer, and how often the cubic bound holds there.
+    """The frame ``lipschitz_layers``: the same by layer, for layers that have a row.
 
-    ``probes`` as for ``lipschitz_summary``, trivial effects left out alike. Returns layer, n (rows
-    of probes), lipschitz_median, lipschitz_scalar_median, lipschitz_max, delta_norm_median,
-    bound_holds_rate (a fraction), for layers that have a row. Appendix B.2.
+    ``probes`` as for ``lipschitz_summary``, trivial effects left out alike. Appendix B.2.
     """
     layers = _with_bounds(probes, trivial_effect).groupby("layer")
     return layers.agg(

@@ -92,10 +92,9 @@ def ndcg(truth: ArrayLike, estimate: ArrayLike, k: int, relevance: Relevance = "
 def case_study(scores: pd.DataFrame, within: int = 20, ms_hvp: str = "ms_hvp_5") -> pd.DataFrame:
     """One row per component with its prompt means and ranks, the worst under-ranked one marked.
 
-    Returns layer, index, truth, ap, hvp, ms_hvp (where ``scores`` has that estimator), all in
-    nats; rho = |hvp - ap| / |ap| of the means; rank_truth, rank_ap, rank_hvp from 1; misranked,
-    true for one row: among the ``within`` components of highest true rank the one whose AP rank
-    is farthest below, the first by true rank of several; n_prompts. Ordered by layer, then index.
+    The frame ``case_study``, with ms_hvp where ``scores`` has that estimator. rho is that of the
+    means; misranked is true for one row: among the ``within`` components of highest true rank the
+    one whose AP rank is farthest below, the first by true rank of several.
     Raises ``ScoresError`` where AP or HVP is missing, else as ``top_k_overlap``. Appendix E.10.
     """
     _check(scores, (within,))

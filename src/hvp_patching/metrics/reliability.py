@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
-Array = TypeVar("Array", torch.Tensor, NDArray[np.float64])
+if TYPE_CHECKING:
+    import torch
+
+Array = TypeVar("Array", "torch.Tensor", NDArray[np.float64])
 
 
 def reliability_score(ap: Array, q: Array) -> Array:
@@ -19,11 +21,9 @@ def reliability_score(ap: Array, q: Array) -> Array:
     """
     if tuple(ap.shape) != tuple(q.shape):
         raise ValueError(f"ap has shape {tuple(ap.shape)} but q has {tuple(q.shape)}")
-    if isinstance(ap, torch.Tensor):
-        nan = torch.full_like(ap, float("nan"))
-        return torch.where(ap == 0, nan, q.abs() / 2 / ap.abs())
-    size = np.where(ap == 0, np.nan, np.abs(ap))
-    return np.abs(q) / 2 / size
+    with np.errstate(invalid="ignore"):
+        size = abs(ap) / (ap != 0)  # 0 / 0 is NaN, and all else divided by 1
+    return abs(q) / 2 / size
 
 
 def flagging_score(ap: ArrayLike, q: ArrayLike) -> NDArray[np.float64]:

@@ -17,10 +17,15 @@ from hvp_patching.metrics.reliability import flagging_score
 Floats = NDArray[np.float64]
 
 
-def hvp_residual(effect: ArrayLike, ap: ArrayLike, q: ArrayLike) -> Floats:
-    """|Δ − AP − ½q| in nats, at most the cubic bound by corollary 1."""
+def remainder(effect: ArrayLike, ap: ArrayLike, q: ArrayLike) -> Floats:
+    """R₃ = Δ − AP − ½q in nats, what the second-order expansion leaves out (equation 3)."""
     delta, first, second = _arrays(effect=effect, ap=ap, q=q)
-    return np.abs(delta - first - second / 2)
+    return delta - first - second / 2
+
+
+def hvp_residual(effect: ArrayLike, ap: ArrayLike, q: ArrayLike) -> Floats:
+    """|R₃| in nats, at most the cubic bound by corollary 1."""
+    return np.abs(remainder(effect, ap, q))
 
 
 def higher_order_slack(q: ArrayLike, cubic_bound: ArrayLike) -> Floats:

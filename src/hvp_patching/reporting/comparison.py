@@ -12,12 +12,13 @@ from typing import Any
 import pandas as pd
 
 from hvp_patching.environments import described, join_descriptions
-from hvp_patching.reporting.files import ReportError
-from hvp_patching.reporting.frame_records import Record, records, records_by_key
+from hvp_patching.reporting.paper import Number, Paper, read, rows_by_published_key
 from hvp_patching.reporting.provenance import CSV
-from hvp_patching.reporting.published_numbers import NUMBERS, SETTING, Cell, Numbers
+from hvp_patching.reporting.results import Record, ReportError, records
+from hvp_patching.reporting.tables import numbered_tables
+from hvp_patching.settings import Setting
 
-COLUMNS = (
+COLUMNS = [
     "table",
     "model",
     "task",
@@ -28,12 +29,44 @@ COLUMNS = (
     "difference",
     "ratio",
     "reason",
-)
+]
 PAPER_PROFILE = "paper"
 EFFORT = "effort: "
 LOST = "lost in our copy of the paper's text"
 NO_TASK = "the paper does not name the task of this row"
 ROUNDING = 1e-9  # relative; our CSV files have ten digits
+SETTING = ("model", "task")
+
+
+def _not_built(shows: str, keys: str, cells: str, lost: Mapping[str, str] | None = None) -> Paper:
+    named = {name: name for name in keys.split()}
+    cell = dict.fromkeys(cells.split(), Number())
+    return Paper(named, cell, lost=lost or {}, not_built=shows)
+
+
+# the paper's tables that we have none of
+NOT_BUILT = {
+    14: _not_built(
+        "edge-level timing",
+        "model method",
+        "n_layers n_edges attribution_seconds overhead_vs_eap flagged_pct",
+        {"overhead_vs_eap": "overhead cell lost"},
+    ),
+    16: _not_built(
+        "faithfulness of edge circuits", "model task method", "cpr cmd avg_faithfulness"
+    ),
+    17: _not_built(
+        "sparse-autoencoder features",
+        "model task layer hook",
+        "n_features ap_mae hvp_mae reduction_pct ap_correlation hvp_correlation",
+    ),
+}
+
+
+def papers() -> dict[int, Paper]:
+    """Where the numbers of the paper's Tables 2 to 18 stand, by table."""
+    ours = {number: table.paper for number, table in numbered_tables().items() if number > 1}
+    return dict(sorted({**{n: p for n, p in ours.items() if p}, **NOT_BUILT}.items()))
 
 
 def comparison(
@@ -49,17 +82,18 @@ def comparison(
     an absent or unknown table, a column that ours lacks, and where ours repeats another number
     than the published one.
     """
-    unknown = [n for n in published if n not in NUMBERS]
-    unknown += [n for n in tables if n not in NUMBERS or NUMBERS[n].not_built]
+    specs = papers()
+    unknown = [n for n in published if n not in specs]
+    unknown += [n for n in tables if n not in specs or specs[n].not_built]
     if unknown:
         raise ReportError(f"Table {unknown[0]} has nothing to compare: leave it out")
-    absent = [n for n in NUMBERS if n not in published]
+    absent = [n for n in specs if n not in published]
     if absent:
         raise ReportError(f"the published Table {absent[0]} is missing: give all of them")
     rows: list[Record] = []
-    for number in NUMBERS:
-        rows += _table_rows(number, tables.get(number), published[number], profile)
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    for number, spec in specs.items():
+        rows += _table_rows(number, spec, tables.get(number), published[number], profile)
+    frame = pd.DataFrame(rows, columns=COLUMNS)
     frame = frame.astype({"published": "float64", "ours": "float64"})
     nonzero = frame["published"].where(frame["published"] != 0)
     return frame.assign(
@@ -70,12 +104,11 @@ def comparison(
 
 
 def _table_rows(
-    number: int, ours: pd.DataFrame | None, published: pd.DataFrame, profile: str
+    number: int, spec: Paper, ours: pd.DataFrame | None, published: pd.DataFrame, profile: str
 ) -> list[Record]:
     """Rows of one table: its published numbers, and the lost ones."""
-    spec = NUMBERS[number]
     published = published.fillna({name: "" for name in SETTING if name in published})
-    found = {} if ours is None else _our_rows(number, ours, published)
+    found = {} if ours is None else _our_rows(number, spec, ours, published)
     rows: list[Record] = []
     for paper in records(published):
         key = tuple(paper[name] for name in spec.keys)
@@ -87,7 +120,9 @@ def _table_rows(
                 if key in found:
                     row |= _our_cell(row, found[key], column)
                 else:
-                    row["reason"] = _no_row(number, key, None if ours is None else found, profile)
+                    row["reason"] = _no_row(
+                        number, spec, key, None if ours is None else found, profile
+                    )
             elif cell in spec.lost and spec.lost[cell] in str(paper["notes"]):
                 row["reason"] = LOST
             else:
@@ -97,22 +132,25 @@ def _table_rows(
 
 
 def _our_rows(
-    number: int, ours: pd.DataFrame, published: pd.DataFrame
+    number: int, spec: Paper, ours: pd.DataFrame, published: pd.DataFrame
 ) -> dict[tuple[Any, ...], Record]:
     """Our rows by the published keys; ``ReportError`` for columns that are not there."""
-    spec, name = NUMBERS[number], f"tables/table{number}.csv"
-    needed = {part for cell in spec.cells.values() for part in (cell.ours, cell.repeats) if part}
+    name = f"tables/table{number}.csv"
+    absent = [column for column in spec.repeated if column not in ours]
     try:
-        shown = spec.rows(ours, published)
-        absent = sorted(needed.union(spec.keys).difference(shown.columns))
+        if not absent:
+            shown = spec.select(ours, published) if spec.select else ours
+            found = rows_by_published_key(spec, shown, name)
+            for row in found.values():
+                for cell in spec.cells.values():
+                    read(row, cell.ours)
+            return found
     except KeyError as error:
         absent = [str(error.args[0])]
-    if absent:
-        raise ReportError(f"{name} lacks {', '.join(absent)}: make it again")
-    return records_by_key(shown, spec.keys, name)
+    raise ReportError(f"{name} lacks {', '.join(absent)}: make it again")
 
 
-def _row_name(spec: Numbers, paper: Record) -> str:
+def _row_name(spec: Paper, paper: Record) -> str:
     """The keys beside model and task: words as they are, numbers with what they count."""
     parts = []
     for name in spec.keys:
@@ -123,7 +161,7 @@ def _row_name(spec: Numbers, paper: Record) -> str:
     return ", ".join(parts)
 
 
-def _our_cell(row: Record, ours: Record, column: Cell) -> Record:
+def _our_cell(row: Record, ours: Record, column: Number) -> Record:
     """Our number, or why the cell is empty; a published number in our table must be the same."""
     where = f"tables/table{row['table']}.csv"
     if column.repeats and not isclose(ours[column.repeats], row["published"], rel_tol=ROUNDING):
@@ -132,17 +170,21 @@ def _our_cell(row: Record, ours: Record, column: Cell) -> Record:
             f"{where} says that the paper prints {ours[column.repeats]:g} for {place}, "
             f"data/published has {row['published']:g}: make the table again"
         )
-    if pd.notna(ours[column.ours]):
-        return {"ours": ours[column.ours]}
+    value = read(ours, column.ours)
+    if pd.notna(value):
+        return {"ours": value}
     reason = ours.get("missing_reason")
     return {"reason": reason if isinstance(reason, str) else f"not computed: empty in {where}"}
 
 
 def _no_row(
-    number: int, key: tuple[Any, ...], ours: Mapping[tuple[Any, ...], Record] | None, profile: str
+    number: int,
+    spec: Paper,
+    key: tuple[Any, ...],
+    ours: Mapping[tuple[Any, ...], Record] | None,
+    profile: str,
 ) -> str:
     """Why our table has no row of this key."""
-    spec = NUMBERS[number]
     setting = slice(sum(name in SETTING for name in spec.keys))
     if spec.not_built:
         return f"Table {number} ({spec.not_built}) is not built"
@@ -182,7 +224,7 @@ class OurTables:
     frames: Mapping[int, pd.DataFrame]
     effort: str
     models: tuple[str, ...]
-    prompts: Mapping[tuple[str, str], int]
+    prompts: Mapping[Setting, int]
     environments: str = ""
 
 
@@ -195,7 +237,7 @@ def read_our_tables(paths: Sequence[str], profile: str) -> OurTables:
     frames: dict[int, pd.DataFrame] = {}
     efforts: dict[str, str] = {}
     models: dict[str, None] = {}
-    prompts: dict[tuple[str, str], int] = {}
+    prompts: dict[Setting, int] = {}
     environments: list[str] = []
     for path in paths:
         comments = _comments(path)
@@ -207,15 +249,14 @@ def read_our_tables(paths: Sequence[str], profile: str) -> OurTables:
             )
         efforts.setdefault(effort, path)
         models |= dict.fromkeys(comments["models"].split(", "))
-        # the task may have its corruption with it, as in model/ioi/zero
-        for model, task, count in re.findall(r"([^/, ]+)/([^:]+): (\d+)", comments["prompts"]):
-            prompts.setdefault((model, task), int(count))
+        for setting, count in re.findall(r"([^, ]+): (\d+)", comments["prompts"]):
+            prompts.setdefault(Setting.parse(setting), int(count))
         frames[table_number(path)] = pd.read_csv(path, comment=CSV.strip())
     if len(efforts) != 1:
         named = ", ".join(f"{path} ({effort})" for effort, path in efforts.items()) or "no tables"
         raise ReportError(f"tables of one effort can be compared, got {named}: make them again")
-    models_named, places = tuple(models), join_descriptions(environments)
-    return OurTables(frames, next(iter(efforts)), models_named, prompts, places)
+    places = join_descriptions(environments)
+    return OurTables(frames, next(iter(efforts)), tuple(models), prompts, places)
 
 
 def table_number(path: str) -> int:

@@ -13,6 +13,7 @@ from typing import Literal
 import pandas as pd
 
 from hvp_patching.environments import Environment, describe
+from hvp_patching.settings import Setting
 
 PACKAGES = ("torch", "transformer_lens", "transformers", "hvp_patching")
 TEX = "% "
@@ -23,7 +24,7 @@ CSV = "# "
 class Provenance:
     """Where an artefact's numbers come from.
 
-    ``prompts`` maps (model, task) to the number of prompts; it is empty for an artefact
+    ``prompts`` maps settings to their number of prompts; it is empty for an artefact
     without prompts, whose models are then in ``models``. ``environments`` says in one line where
     the numbers were computed, "" for an artefact without any. ``notes`` are further lines.
     """
@@ -31,7 +32,7 @@ class Provenance:
     profile: str
     effort: str
     models: tuple[str, ...]
-    prompts: Mapping[tuple[str, str], int]
+    prompts: Mapping[Setting, int]
     versions: Mapping[str, str]
     commit: str
     notes: tuple[str, ...] = ()
@@ -42,7 +43,7 @@ def collect_provenance(
     profile: str,
     effort: str,
     models: Sequence[str] = (),
-    prompts: Mapping[tuple[str, str], int] | None = None,
+    prompts: Mapping[Setting, int] | None = None,
     notes: Sequence[str] = (),
     folder: Path | str | None = None,
     environments: Iterable[Environment] | str = (),
@@ -53,7 +54,7 @@ def collect_provenance(
     ``environments`` are those of the results behind the artefact, or the line that describes them.
     """
     prompts = dict(prompts or {})
-    named = dict.fromkeys([*models, *(model for model, _ in prompts)])
+    named = dict.fromkeys([*models, *(setting.model for setting in prompts)])
     versions = {package: package_version(package) for package in PACKAGES}
     commit = git_commit(folder)
     places = environments if isinstance(environments, str) else describe(environments)
@@ -95,7 +96,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def header(provenance: Provenance, prefix: str) -> str:
     """The comment lines, each with ``prefix`` (``TEX`` or ``CSV``) and a newline."""
-    counts = ", ".join(f"{m}/{task}: {n}" for (m, task), n in provenance.prompts.items())
+    counts = ", ".join(f"{setting}: {n}" for setting, n in provenance.prompts.items())
     packages = ", ".join(f"{name} {number}" for name, number in provenance.versions.items())
     lines = [
         f"profile: {provenance.profile}; effort: {provenance.effort}",

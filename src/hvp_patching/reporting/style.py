@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from hvp_patching.reporting.names import model_name
+
 
 @dataclass(frozen=True)
 class MethodStyle:
@@ -53,34 +55,6 @@ STEPS = MappingProxyType(
 MODEL_COLOURS = ("#004488", "#BB5566", "#DDAA33", "#000000", "#117733")
 MODEL_MARKERS = ("o", "s", "^", "D", "v")
 MODEL_LINES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
-MODEL_NAMES = MappingProxyType(
-    {
-        "smollm2-135m": "SmolLM2-135M",
-        "gemma-3-270m": "Gemma-3-270M",
-        "gpt2-small": "GPT-2 small",
-        "pythia-410m": "Pythia-410M",
-        "pythia-1b": "Pythia-1B",
-        "pythia-2.8b": "Pythia-2.8B",
-        "qwen2.5-0.5b": "Qwen2.5-0.5B",
-        "qwen2.5-1.5b": "Qwen2.5-1.5B",
-        "gemma-2-2b": "Gemma-2-2B",
-        "gemma-2-9b": "Gemma-2-9B",
-        "llama-3.1-8b": "Llama-3.1-8B",
-    }
-)
-
-
-TASKS = MappingProxyType(
-    {
-        "ioi": "IOI",
-        "greater_than": "Greater-Than",
-        "factual": "Factual",
-        "entity_swap": "Entity swap",
-        "mcqa": "MCQA",
-        "arithmetic": "Arithmetic",
-    }
-)
-
 RC: MappingProxyType[Any, Any] = MappingProxyType(
     {
         "figure.dpi": 100,
@@ -138,11 +112,6 @@ class ModelStyle:
     line: Any
 
 
-def model_name(model: str) -> str:
-    """A model's display name; one that is not in the paper or a profile shows its id."""
-    return MODEL_NAMES.get(model, model)
-
-
 def model_styles(models: Sequence[str]) -> dict[str, ModelStyle]:
     """One style per different model, by order of appearance.
 
@@ -158,11 +127,6 @@ def model_styles(models: Sequence[str]) -> dict[str, ModelStyle]:
             MODEL_LINES[again % len(MODEL_LINES)],
         )
     return styles
-
-
-def task_name(task: str) -> str:
-    """A task's display name; a task of the user's own shows its id."""
-    return TASKS.get(task, task)
 
 
 def use_style() -> None:

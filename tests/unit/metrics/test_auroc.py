@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from hvp_patching.metrics import auroc_by_quartile
+from hvp_patching.metrics.auroc import auroc_by_quartile
 
 
 def probes(n_prompts=5, n_heads=40, seed=0):

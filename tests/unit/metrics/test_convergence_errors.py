@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from hvp_patching.estimators import GL, IG, MS_HVP, by_name, required_jets
+from hvp_patching.frames import FrameError
 from hvp_patching.metrics.convergence import (
     DERIVATIVES,
     NOT_REACHED,
@@ -10,7 +11,6 @@ from hvp_patching.metrics.convergence import (
     TRUTH,
     convergence_errors,
 )
-from hvp_patching.metrics.errors import ScoresError
 from hvp_patching.paths.jets import path_jets
 from hvp_patching.scores import score_estimators
 
@@ -110,7 +110,7 @@ def test_families_have_floors_of_their_own():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows.drop(columns="dtype"), "lacks the column dtype"),
+        (lambda rows: rows.drop(columns="dtype"), "lacks the columns dtype"),
         (lambda rows: rows.replace({"dtype": {"float64": "int8"}}), "unknown dtype 'int8'"),
         (lambda rows: rows.replace({"estimator": {"ig_1": "ap"}}), "'ap' has no number of steps"),
         (lambda rows: rows.assign(truth=rows["truth"].where(rows["layer"] > 0, 0.0)), "no effect"),
@@ -123,7 +123,7 @@ def test_families_have_floors_of_their_own():
     ],
 )
 def test_sweeps_without_an_answer_are_refused(change, message):
-    with pytest.raises(ScoresError, match=message):
+    with pytest.raises(FrameError, match=message):
         convergence_errors(change(sweep()))
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from hvp_patching.metrics.curvature import curvature_errors, curvature_gap, curvature_summary
+from hvp_patching.metrics.curvature import curvature_gap, curvature_summary
 from hvp_patching.metrics.errors import ScoresError
 
 COST = {"ap": 1, "hvp": 2, "local_curvature": 1}
@@ -115,34 +115,6 @@ def test_too_little_to_correlate_is_nan(network, local):
     assert math.isnan(row["pearson_signed"])
 
 
-def test_errors_are_medians_of_prompt_medians():
-    table = pd.concat(
-        [
-            scores([1.0, 1.0, 1.0], [0.2] * 3, [0.0] * 3, [2.0, 4.0, 8.0], prompt="a"),
-            scores([3.0, 3.0, 3.0], [2.0] * 3, [8.0] * 3, [4.0, 4.0, 5.0], prompt="b"),
-        ]
-    )
-    errors = curvature_errors(table).set_index("estimator")
-    assert list(errors.index) == ["ap", "hvp", "local_curvature"]
-    assert errors.loc["ap", "value"] == pytest.approx((0.75 + 0.25) / 2)
-    assert errors.loc["hvp", "value"] == pytest.approx((2.9 / 4 + 0.0) / 2)
-    assert errors.loc["local_curvature", "value"] == pytest.approx((0.75 + 0.75) / 2)
-    assert errors["n_prompts"].tolist() == [2, 2, 2]
-    assert errors.loc["ap", ["ci_low", "ci_high"]].tolist() == pytest.approx([0.25, 0.75])
-    assert errors["cost"].tolist() == [1, 2, 1]
-
-
-def test_prompts_without_effects_are_left_out_of_the_errors():
-    silent = scores([1.0, 1.0, 1.0], [0.2] * 3, [0.0] * 3, [0.0, 1e-9, 2e-9], prompt="silent")
-    table = pd.concat([scores([1.0, 1.0, 1.0], [0.2] * 3, [0.0] * 3, [2.0, 4.0, 8.0]), silent])
-    errors = curvature_errors(table).set_index("estimator")
-    assert errors["n_prompts"].tolist() == [1, 1, 1]
-    assert errors.loc["ap", "value"] == pytest.approx(0.75)
-    nothing = curvature_errors(silent)
-    assert nothing["n_prompts"].tolist() == [0, 0, 0]
-    assert nothing["value"].isna().all()
-
-
 @pytest.mark.parametrize("absent", ["hvp", "local_curvature"])
 @pytest.mark.parametrize("function", [curvature_gap, curvature_summary])
 def test_an_absent_estimator_is_named(function, absent):
@@ -154,6 +126,6 @@ def test_an_absent_estimator_is_named(function, absent):
 def test_spoiled_scores_are_refused():
     table = random_scores()
     table.loc[5, "estimate"] = np.inf
-    for function in (curvature_gap, curvature_summary, curvature_errors):
+    for function in (curvature_gap, curvature_summary):
         with pytest.raises(ScoresError, match="prompt 'p0': estimate"):
             function(table)

@@ -1,11 +1,20 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
+from hvp_patching.aggregates import FRAMES
 from hvp_patching.estimators import AP, HVP
-from hvp_patching.metrics import layer_profile, operating_curve, reliability_table, selection_curve
-from hvp_patching.metrics.diagnosis import TAUS
-from hvp_patching.metrics.errors import ScoresError
+from hvp_patching.frames import FrameError
+from hvp_patching.metrics.diagnosis import (
+    TAUS,
+    agreement,
+    flag,
+    layer_profile,
+    operating_curve,
+    reliability_table,
+    selection_curve,
+)
 from hvp_patching.paths import path_jets
 from hvp_patching.scores import score_estimators
 from hvp_patching.screening import screen_flag_fix
@@ -71,15 +80,35 @@ def test_table_has_hand_computed_rho_and_errors():
         (scores()[lambda s: s["estimator"] != "hvp"], "ap has 6 scores and hvp 0"),
         (scores().query("estimator != 'hvp' or prompt_id == 'p0'"), "ap has 6 scores and hvp 3, 3"),
         (scores().query("estimator == 'gim'"), "no rows"),
-        (scores().drop(columns="estimator"), "lack the columns estimator"),
+        (scores().drop(columns="estimator"), "lacks the columns estimator"),
         (scores(ap=[np.nan, *AP_[1:]]), "prompt 'p0': estimate of estimator 'ap'"),
         (pd.concat([scores()] * 2), "scored twice"),
     ],
 )
 def test_scores_without_both_estimators_are_refused(table, message):
-    with pytest.raises(ScoresError, match=message) as caught:
+    with pytest.raises(FrameError, match=message) as caught:
         reliability_table(table)
     assert "\n" not in str(caught.value)
+
+
+def test_flags_and_misses_are_those_of_the_threshold():
+    table = reliability_table(scores())
+    found = flag(table, 0.3)
+    assert set(FRAMES["flagged"].columns) <= set(found.columns)
+    by_hand = (table["hvp"] - table["ap"]).abs() > 0.3 * table["ap"].abs()
+    assert found["flagged"].tolist() == by_hand.tolist()
+    assert 0 < found["flagged"].sum() < len(found)
+    np.testing.assert_array_equal(found["ap_miss"], (table["ap"] - table["truth"]).abs())
+    np.testing.assert_array_equal(found["hvp_miss"], (table["hvp"] - table["truth"]).abs())
+
+
+def test_agreement_is_spearmans_of_the_defined_pairs():
+    table = reliability_table(scores())
+    pairs = table[["rho", "ap_error"]].dropna()
+    (row,) = agreement(table).to_dict("records")
+    assert row["n"] == len(pairs)
+    assert row["spearman"] == pytest.approx(stats.spearmanr(*pairs.to_numpy().T).statistic)
+    assert row["spearman"] != 0
 
 
 def test_operating_curve_by_hand():

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hvp_patching.frames import FrameError
 from hvp_patching.metrics.errors import ScoresError, prompt_errors
 
 TRUTH = [4.0, -2.0, 1.0, 0.5, -0.25, 0.0]
@@ -151,12 +152,12 @@ def spoiled(column, value):
             pd.concat([scores(TRUTH, ESTIMATE), scores(TRUTH, ESTIMATE, prompt="p1", cost=2)]),
             "estimator 'ap' has two costs, 1 and 2",
         ),
-        (scores(TRUTH, ESTIMATE).drop(columns="cost"), "lack the columns cost"),
+        (scores(TRUTH, ESTIMATE).drop(columns="cost"), "lacks the columns cost"),
         (scores([], []), "no rows"),
     ],
 )
 def test_refused_scores_name_the_prompt(table, message):
-    with pytest.raises(ScoresError, match=message) as caught:
+    with pytest.raises(FrameError, match=message) as caught:
         prompt_errors(table)
     assert "\n" not in str(caught.value)
 

@@ -2,6 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hvp_patching.aggregates import FRAMES
+from hvp_patching.frames import FrameError
 from hvp_patching.metrics.errors import ScoresError, prompt_errors
 from hvp_patching.metrics.frontier import Seconds, frontier, pareto, screened_errors
 
@@ -22,7 +24,8 @@ MEASURED = {
 
 def costs(measured=MEASURED):
     rows = [(name, n, t) for name, sizes in measured.items() for n, t in sizes.items()]
-    return pd.DataFrame(rows, columns=["operation", "rows", "seconds"])
+    table = pd.DataFrame(rows, columns=["operation", "rows", "seconds"])
+    return table.assign(device="cpu", threads=2)
 
 
 def sweep_errors(**errors):
@@ -112,10 +115,17 @@ def test_errors_are_means_over_prompts(table):
 
 
 def test_prompts_without_an_error_are_left_out():
-    table = frontier(sweep_errors(ap=(0.2, np.nan), hvp=(np.nan, np.nan)), scores(), costs(), ks=())
+    table = frontier(sweep_errors(ap=(0.2, np.nan), hvp=(0.1, np.nan)), scores(), costs(), ks=())
     assert line(table, "ap", 1)["error"] == 0.2
-    assert np.isnan(line(table, "hvp", 1)["error"])
-    assert not line(table, "hvp", 1)["on_frontier"]
+    assert line(table, "hvp", 1)["n_prompts"] == 1
+    nothing = frontier(sweep_errors(hvp=(np.nan, np.nan)), scores(), costs(), ks=())
+    assert np.isnan(line(nothing, "hvp", 1)["error"])
+    assert not line(nothing, "hvp", 1)["on_frontier"]
+
+
+def test_it_says_where_the_times_were_taken(table):
+    assert set(table.columns) == set(FRAMES["frontier"].columns)
+    assert table[["device", "threads"]].drop_duplicates().values.tolist() == [["cpu", 2]]
 
 
 def test_the_frontier_is_drawn_for_each_number_of_components(table):
@@ -183,7 +193,7 @@ def test_operations_that_were_not_measured_are_named(lost):
 
 
 def test_other_refusals():
-    with pytest.raises(ScoresError, match="costs lack seconds"):
+    with pytest.raises(FrameError, match="costs lacks the columns seconds: measure it again"):
         Seconds(costs().drop(columns="seconds"))
     with pytest.raises(ScoresError, match="no scores of 'ap'"):
         screened_errors(scores(estimator="hvp"), [5])

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.metrics import lipschitz_by_layer, lipschitz_summary
+from hvp_patching.metrics.lipschitz import lipschitz_by_layer, lipschitz_summary
 
 RNG = np.random.default_rng(2)
 NODES = np.array([0.0, 0.5, 1.0])

@@ -7,10 +7,8 @@ h^2/8 max |f^(5)| of its chord. Twice that is added, because differences see f^(
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from hvp_patching.metrics.theory import (
@@ -18,6 +16,7 @@ from hvp_patching.metrics.theory import (
     hvp_residual,
     relative_error,
     relative_error_bounds,
+    remainder,
     selective_error_bound,
     selective_estimate,
     selective_gap,
@@ -29,7 +28,6 @@ FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama
 SITES = ("attn_heads", "mlp_pre", "resid_post")
 TAUS = (0.0, 0.02, 0.1, 0.5, 2.0, 100.0)
 ROUNDING = 1 + 1e-9
-JETS = Path(__file__).parents[3] / "results" / "jets"
 
 
 @dataclass
@@ -176,23 +174,16 @@ def test_the_sharpest_paths_are_bounded_on_a_far_finer_grid(tiny, make_pair, pat
     assert (6 * coarse.cubic_bound <= 1.5 * np.abs(fine.third).max(1)).all()
 
 
-def test_computed_paths_of_pretrained_models():
-    """Corollary 2, and proposition 2 with the measured remainders in place of their bounds."""
-    files = sorted(JETS.glob("*/*/*/attn_heads.parquet"))
-    if not files:
-        pytest.skip("results/jets is empty: run the workflow's jets rule to test on its paths")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_measured_remainders_do_for_their_bounds(paths, family):
+    """Proposition 2 with the remainders themselves in place of their bounds."""
+    path = paths(family, "attn_heads")
+    rest = hvp_residual(path.effect, path.ap, path.q)
     too_little = 0
-    for file in files:
-        for _, prompt in pd.read_parquet(file).groupby("prompt_id", sort=False):
-            start, end = (prompt[prompt["node"] == t].reset_index(drop=True) for t in (0.0, 1.0))
-            effect = (end["f"] - start["f"]).to_numpy()
-            ap, q = start["f1"].to_numpy(), start["f2"].to_numpy()
-            remainder = hvp_residual(effect, ap, q)
-            for tau in TAUS:
-                assert_gap(ap, q, tau)
-                missed = abs((effect - selective_estimate(ap, q, tau)).sum())
-                assert missed <= selective_error_bound(ap, q, remainder, tau) * ROUNDING
-                too_little += missed > selective_error_bound(ap, q, 0 * remainder, tau)
+    for tau in TAUS:
+        missed = abs((path.effect - selective_estimate(path.ap, path.q, tau)).sum())
+        assert missed <= selective_error_bound(path.ap, path.q, rest, tau) * ROUNDING
+        too_little += missed > selective_error_bound(path.ap, path.q, 0 * rest, tau)
     assert too_little > 0  # the remainders are needed on these paths
 
 
@@ -204,16 +195,17 @@ def test_bounds_are_reached_by_cubic_paths():
     np.testing.assert_allclose(high, [0.3, 0.3, 0.15])
     np.testing.assert_allclose(low, [0.2, 0.2, 0.0])
     np.testing.assert_allclose(relative_error(effect, ap), [0.3, 0.2, 0.15])
+    np.testing.assert_allclose(remainder(effect, ap, q), m / 6)
     np.testing.assert_allclose(hvp_residual(effect, ap, q), np.abs(m) / 6)
     np.testing.assert_allclose(higher_order_slack(q, np.abs(m) / 6), [0.2, 0.2, np.nan])
 
 
 def test_selective_bound_is_reached_at_the_threshold():
     # rho = tau exactly, all curvature and remainders of one sign
-    ap, q, remainder = np.array([1.0, 2.0]), np.array([1.0, 2.0]), np.array([0.1, 0.2])
-    effect = ap + q / 2 + remainder
+    ap, q, rest = np.array([1.0, 2.0]), np.array([1.0, 2.0]), np.array([0.1, 0.2])
+    effect = ap + q / 2 + rest
     missed = abs((effect - selective_estimate(ap, q, 0.5)).sum())
-    assert missed == pytest.approx(selective_error_bound(ap, q, remainder, 0.5)) == 1.8
+    assert missed == pytest.approx(selective_error_bound(ap, q, rest, 0.5)) == 1.8
     gap = selective_gap(ap, q, 0.5)
     assert (gap.signed, gap.absolute, gap.bound, gap.cancellation) == (1.5, 1.5, 1.5, 1.0)
 

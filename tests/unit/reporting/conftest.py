@@ -6,6 +6,9 @@ import pandas as pd
 import pytest
 
 from hvp_patching.reporting.provenance import Provenance
+from hvp_patching.reporting.results import Results, read_results
+from hvp_patching.reporting.tables import load_table
+from hvp_patching.settings import KEY, Setting
 
 PUBLISHED = Path(__file__).parents[3] / "data" / "published"
 
@@ -29,7 +32,7 @@ def provenance():
         profile="embedded",
         effort="quick",
         models=("smollm2-135m",),
-        prompts={("smollm2-135m", "ioi"): 2, ("smollm2-135m", "factual"): 3},
+        prompts={Setting("smollm2-135m", "ioi"): 2, Setting("smollm2-135m", "factual"): 3},
         versions={"torch": "2.13.0", "transformer_lens": "4.3.0"},
         commit="0123abc (modified)",
     )
@@ -59,41 +62,57 @@ def compiles(tmp_path):
 
 
 @pytest.fixture
-def summary():
-    """Two profiles: an embedded model with a gap, and the paper's GPT-2 small."""
+def paper(published):
+    """The paper's table of a number."""
+    return lambda number: pd.read_csv(published / f"table{number:02d}.csv")
 
-    def lines(block, model, task, n, values):
-        return [
-            {
-                "block": block,
-                "model": model,
-                "task": task,
-                "estimator": method,
-                "cost": cost,
-                "n_prompts": n,
-                "value": value,
-                "ci_low": value - 0.01,
-                "ci_high": value + 0.01,
-                "p_vs_ap": float("nan") if method == "ap" else 0.002,
-                "mark": mark,
-            }
-            for method, cost, value, mark in values
-        ]
 
-    embedded = [
-        ("ap", 1, 0.21, "none"),
-        ("hvp", 2, 0.168, "better"),
-        ("ms_hvp_5", 10, 0.02341, "better"),
-        ("ig_10", 10, 0.0234, "better"),
-        ("gim", 1, 0.5, "worse"),
-    ]
-    paper = [
-        *embedded[:2],
-        ("ms_hvp_5", 10, 0.03, "better"),
-        ("ig_10", 10, 0.05, "none"),
-        embedded[4],
-    ]
-    rows = lines("embedded", "smollm2-135m", "greater_than", 2, embedded)
-    rows += lines("paper", "gpt2-small", "ioi", 100, [*paper, ("ih_pi_5", 10, 0.1, "none")])
-    rows += lines("paper", "gemma-2-2b", "greater_than", 50, paper)
-    return pd.DataFrame(rows)
+@pytest.fixture
+def each():
+    """A function of `metrics` on every setting (and site) apart, as the rules call it."""
+
+    def measure(table, function, *args, **options):
+        keys = [name for name in (*KEY, "site") if name in table]
+        parts = []
+        for key, group in table.groupby(keys, sort=False):
+            found = function(group.drop(columns=keys), *args, **options)
+            own = pd.DataFrame(dict(zip(keys, key, strict=True)), index=found.index)
+            parts.append(pd.concat([own, found], axis=1))
+        return pd.concat(parts, ignore_index=True)
+
+    return measure
+
+
+@pytest.fixture
+def show(paper):
+    """A table as data from frames with the columns of their settings, beside the paper's."""
+
+    def make(name, settings=None, options=None, **frames):
+        table, number = load_table(name), name.removeprefix("table")
+        if settings is None:
+            keyed = [frame[list(KEY)] for frame in frames.values() if set(KEY) <= set(frame)]
+            rows = pd.concat(keyed).drop_duplicates() if keyed else pd.DataFrame(columns=KEY)
+            settings = [Setting(*row) for row in rows.itertuples(index=False, name=None)]
+        chosen = {"profile": "embedded", "direction": "noising"} | (options or {})
+        results = Results(frames, settings, chosen)
+        return table.show(results, paper(int(number)) if table.paper else None)
+
+    return make
+
+
+@pytest.fixture
+def written(paper, provenance, tmp_path):
+    """A table's two files from the files of its results: the CSV read back, and the LaTeX."""
+
+    def write(name, inputs, settings, sites=(), options=None):
+        table, number = load_table(name), name.removeprefix("table")
+        chosen = {"profile": "embedded", "direction": "noising"} | (options or {})
+        parsed = [Setting.parse(setting) for setting in settings]
+        results = read_results(inputs, parsed, sites, chosen)
+        tex, csv = tmp_path / f"{name}.tex", tmp_path / f"{name}.csv"
+        published = paper(int(number)) if table.paper else None
+        table.write(results, provenance, published, str(tex), str(csv))
+        assert csv.read_text().startswith("# profile: embedded; effort: quick\n")
+        return pd.read_csv(csv, comment="#"), tex.read_text()
+
+    return write

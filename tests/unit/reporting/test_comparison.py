@@ -10,7 +10,9 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from hvp_patching.metrics.summary import summarize_errors
+from hvp_patching.metrics.absolute import absolute_errors
+from hvp_patching.metrics.paired import paired, tally
+from hvp_patching.metrics.summary import medians, summarize, summarize_errors
 from hvp_patching.reporting.comparison import (
     COLUMNS,
     LOST,
@@ -21,22 +23,10 @@ from hvp_patching.reporting.comparison import (
     table_number,
     table_sentences,
 )
-from hvp_patching.reporting.files import ReportError
-from hvp_patching.reporting.lipschitz_table import lipschitz_frame
 from hvp_patching.reporting.provenance import Provenance, csv_text
-from hvp_patching.reporting.published import load_published
-from hvp_patching.reporting.settings_notes import Setting
-from hvp_patching.reporting.table2 import table2_frame
-from hvp_patching.reporting.table3 import table3_frame
-from hvp_patching.reporting.table4 import table4_frame
-from hvp_patching.reporting.table8 import table8_frame
-from hvp_patching.reporting.table9 import table9_frame
-from hvp_patching.reporting.table10 import table10_frame
-from hvp_patching.reporting.table11 import table11_frame
-from hvp_patching.reporting.table12 import table12_frame
-from hvp_patching.reporting.table13 import table13_frame
-from hvp_patching.reporting.table15 import table15_frame
-from hvp_patching.reporting.table18 import table18_frame
+from hvp_patching.reporting.results import ReportError, Results
+from hvp_patching.reporting.tables import load_table
+from hvp_patching.settings import KEY, Setting
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "workflow"))
@@ -63,7 +53,8 @@ SHARES = {"ap": 0.8, "hvp": 0.9, "ms_hvp_5": 0.95, "ig_10": 0.9, "gim": 0.6}
 
 @pytest.fixture(scope="module")
 def papers():
-    return {number: load_published(ROOT / "data" / "published", number) for number in NUMBERED}
+    folder = ROOT / "data" / "published"
+    return {number: pd.read_csv(folder / f"table{number:02d}.csv") for number in NUMBERED}
 
 
 def errors(model, task, corruption="", site="attn_heads"):
@@ -119,6 +110,7 @@ def entity_scores(model):
                 "estimator": estimator,
                 "estimate": 0.1 + error * factor,
                 "truth": 0.1,
+                "cost": 1,
             }
             for estimator, error in (("ap", 0.004), ("hvp", 0.001))
             for number, factor in enumerate(FACTORS)
@@ -134,19 +126,47 @@ def ranking(model):
     return pd.DataFrame([{**own, "estimator": name, **numbers} for name in ERRORS])
 
 
-def lipschitz(model, published):
+def lipschitz(model):
     summary = pd.DataFrame(
         [("lipschitz_hat", "median", 0.002), ("bound_holds", "rate_pct", 90.0)],
         columns=["quantity", "statistic", "value"],
     )
-    layers = pd.DataFrame()
-    return lipschitz_frame(summary, layers, published, Setting(model, "factual"))
+    own = {"model": model, "task": "factual", "corruption": ""}
+    return {"lipschitz": summary.assign(**own), "lipschitz_layers": pd.DataFrame()}
+
+
+def each(table, function, *args, **options):
+    """A function of `metrics` on every setting (and site) apart, as the rules call it."""
+    keys = [name for name in (*KEY, "site") if name in table]
+    parts = []
+    for key, group in table.groupby(keys, sort=False):
+        found = function(group.drop(columns=keys), *args, n_resamples=50, **options)
+        parts.append(found.assign(**dict(zip(keys, key, strict=True))))
+    return pd.concat(parts, ignore_index=True)
+
+
+COLUMNS_OF_2 = {"ap": "ap", "hvp": "hvp", "ms_hvp": "ms_hvp_5", "ig": "ig_10"}
+COLUMNS_OF_2 |= {"ih_pi": "ih_pi_5", "gim": "gim"}
+
+
+def made(papers, number, settings=(), **frames):
+    options = {"profile": "paper", "table2_columns": COLUMNS_OF_2}
+    results = Results(frames, settings, options)
+    return load_table(f"table{number}").show(results, papers[number]).frame
+
+
+def make_table2(papers, table):
+    without_site = table.drop(columns="site")
+    prompts = without_site[[*KEY]].drop_duplicates().assign(metric="log-probability of the target")
+    against = each(without_site, paired, ["ap"])
+    summary = each(without_site, summarize_errors)
+    return made(papers, 2, summary=summary, paired=against, prompts=prompts)
 
 
 def make_tables(papers, gpt2="gpt2-small", pythia="pythia-410m", gemma="gemma-2-2b"):
-    """Tables of the three models' settings, by their own functions."""
-    ioi = errors(gpt2, "ioi")
-    summary = summarize_errors(ioi, n_resamples=50, seed=0).assign(block="paper")
+    """Tables of the three models' settings, by their own specifications."""
+    ioi = errors(gpt2, "ioi").drop(columns="site")
+    pairs = each(ioi, paired, ["ap", "ig_10", "ms_hvp_5"])
     shares = pd.DataFrame(
         [
             {"estimator": estimator, "k": k, "overlap": 0.9}
@@ -154,21 +174,30 @@ def make_tables(papers, gpt2="gpt2-small", pythia="pythia-410m", gemma="gemma-2-
             for k in (10, 15, 20, 26)
         ]
     )
+    own = {"model": gpt2, "task": "ioi", "corruption": ""}
     corruptions = pd.concat([errors(gpt2, "ioi", name) for name in ("zero", "resample")])
+    at_k = {"column": "overlap", "by": ["k"]}
+    top = each(overlap(gpt2, "ioi"), paired, ["ap"], **at_k)
+    one = [Setting(gpt2, "ioi")]
     return {
-        2: table2_frame(summary, papers[2], {}),
-        3: table3_frame(errors(pythia, "factual"), papers[3], 50),
-        4: table4_frame(overlap(gpt2, "greater_than"), papers[4], 50),
-        6: lipschitz(gpt2, papers[6]),
-        7: lipschitz(gemma, papers[7]),
-        8: table8_frame(ioi, papers[8], 50),
-        9: table9_frame(ioi, papers[9], 50),
-        10: table10_frame(overlap(gpt2, "ioi"), papers[10], 50),
-        11: table11_frame(errors(gpt2, "factual"), papers[11], 50),
-        12: table12_frame(corruptions, papers[12], 50),
-        13: table13_frame(entity_scores(gpt2), papers[13], 50),
-        15: table15_frame(ranking(gpt2), papers[15]),
-        18: table18_frame(shares, papers[18], Setting(gpt2, "ioi")),
+        2: make_table2(papers, errors(gpt2, "ioi")),
+        3: made(
+            papers,
+            3,
+            [Setting(pythia, "factual")],
+            medians=each(errors(pythia, "factual"), medians),
+        ),
+        4: made(papers, 4, overlap_summary=each(overlap(gpt2, "greater_than"), summarize, **at_k)),
+        6: made(papers, 6, **lipschitz(gpt2)),
+        7: made(papers, 7, **lipschitz(gemma)),
+        8: made(papers, 8, one, paired=pairs, tally_ms_hvp=tally(pairs, ["ms_hvp_5"], "ig_10")),
+        9: made(papers, 9, sweep_paired=pairs, sweep_summary=each(ioi, summarize)),
+        10: made(papers, 10, one, overlap_paired=top),
+        11: made(papers, 11, medians=each(errors(gpt2, "factual"), medians)),
+        12: made(papers, 12, medians=each(corruptions.drop(columns="site"), medians)),
+        13: made(papers, 13, absolute_errors=each(entity_scores(gpt2), absolute_errors)),
+        15: made(papers, 15, ranking=ranking(gpt2)),
+        18: made(papers, 18, one, recovery=shares.assign(**own)),
     }
 
 
@@ -218,7 +247,7 @@ def printed_numbers(published):
 @pytest.mark.parametrize("which", ["joined", "embedded"])
 def test_every_published_number_is_listed_once(which, published, request):
     frame = request.getfixturevalue(which)
-    assert tuple(frame.columns) == COLUMNS
+    assert list(frame.columns) == COLUMNS
     listed = frame[frame["published"].notna()]
     rows = listed[["table", "cell", "published"]].itertuples(index=False, name=None)
     expected = printed_numbers(published)
@@ -366,11 +395,11 @@ def test_gaps_say_why(joined):
 
 
 def test_table_2_gives_its_own_reasons(papers):
-    scored = errors(*GPT2_IOI).query("estimator != 'gim'")
-    summary = summarize_errors(scored, n_resamples=50, seed=0).assign(block="paper")
+    table = make_table2(papers, errors(*GPT2_IOI).query("estimator != 'gim'"))
+    assert set(table.loc[table["method"] == "gim", "missing_reason"]) == {"not computed"}
     reason = "switched off in the config"
-    table = table2_frame(summary, papers[2], {}, {(*GPT2_IOI, "gim"): reason})
-    frame = comparison({2: table}, papers, "paper")
+    other = table.assign(missing_reason=table["missing_reason"].where(lambda t: t.isna(), reason))
+    frame = comparison({2: other}, papers, "paper")
     found = frame[frame["reason"] == reason]
     assert list(found["cell"]) == ["top5_rel_error_pct"]
     assert list(found["row"]) == ["gim"]
@@ -407,10 +436,9 @@ def test_the_paper_profile_computes_what_the_reasons_say(embedded):
     claimed = embedded[embedded["reason"].str.endswith("config/paper.yaml does")]
     assert set(claimed["table"]) == {2, 3, 4, *range(6, 14), 15, 18}
     for table, rows in claimed.groupby("table"):
-        settings = (
-            config["table2"] if table == 2 else artefacts.TABLES[f"table{table}"](config).settings
-        )
-        computed = {tuple(name.split("/")[:2]) for name in settings}
+        settings = artefacts.artefact(config, load_table(f"table{table}")).settings
+        parsed = [Setting.parse(name) for name in settings]
+        computed = {(setting.model, setting.task) for setting in parsed}
         if table in (6, 7):  # these do not name their task
             computed = {(model, "") for model, _ in computed}
         assert set(zip(rows["model"], rows["task"], strict=True)) <= computed
@@ -477,10 +505,10 @@ def test_our_files_say_how_they_were_made(tmp_path, provenance):
     assert made.effort == "quick"
     assert made.models == ("smollm2-135m",)
     assert made.prompts == {
-        ("smollm2-135m", "ioi"): 2,
-        ("smollm2-135m", "factual"): 3,
-        ("smollm2-135m", "ioi/zero"): 5,
-        ("gemma-3-270m", "greater_than"): 4,
+        Setting("smollm2-135m", "ioi"): 2,
+        Setting("smollm2-135m", "factual"): 3,
+        Setting("smollm2-135m", "ioi", "zero"): 5,
+        Setting("gemma-3-270m", "greater_than"): 4,
     }
     assert made.environments == ""
 

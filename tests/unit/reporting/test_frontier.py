@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.reporting import frontier as table
-from hvp_patching.reporting.files import ReportError
+from hvp_patching.frames import FrameError
+from hvp_patching.metrics.frontier import frontier
+from hvp_patching.reporting.tables.frontier import TABLE
+from hvp_patching.reporting.tables.frontier_words import recommendation
 
 N = 100
 MEASURED = {
@@ -17,17 +19,10 @@ MEASURED = {
     "order_1": {1: 1.0, 10: 4.6, N: 40.6},
 }
 ERRORS = {"ap": 0.3, "hvp": 0.15, "ig_1": 0.2, "ig_2": 0.1, "ig_10": 0.02}
-PARAMS = {
-    "settings": ["smollm2-135m/ioi"],
-    "top_k": 5,
-    "resamples": 50,
-    "seed": 0,
-    "direction": "noising",
-}
 
 
-def write_inputs(folder, name="one", measured=MEASURED, errors=ERRORS, n_prompts=2):
-    """Parquet files of one setting; AP misses every component by a known half."""
+def inputs(measured=MEASURED, errors=ERRORS, n_prompts=2):
+    """Results of one setting; AP misses every component by a known half."""
     costs = [
         (operation, rows, seconds, "cpu", 2)
         for operation, sizes in measured.items()
@@ -35,7 +30,7 @@ def write_inputs(folder, name="one", measured=MEASURED, errors=ERRORS, n_prompts
     ]
     truth = np.random.default_rng(0).normal(size=N)
     prompts = [f"p{i}" for i in range(n_prompts)]
-    frames = {
+    return {
         "costs": pd.DataFrame(costs, columns=["operation", "rows", "seconds", "device", "threads"]),
         "sweep_errors": pd.DataFrame(
             [(p, e, 1, error) for e, error in errors.items() for p in prompts],
@@ -56,26 +51,28 @@ def write_inputs(folder, name="one", measured=MEASURED, errors=ERRORS, n_prompts
             for prompt in prompts
         ),
     }
-    paths = {}
-    for kind, frame in frames.items():
-        path = folder / f"{name}_{kind}.parquet"
-        frame.to_parquet(path)
-        paths[kind] = [str(path)]
-    return paths
 
 
 @pytest.fixture
-def inputs(tmp_path):
-    return write_inputs(tmp_path)
+def made(show):
+    def make(*settings, model="smollm2-135m", **changes):
+        settings = settings or ((model, "ioi", inputs(**changes)),)
+        parts = [
+            frontier(**tables, n_resamples=50).assign(model=one, task=task, corruption="")
+            for one, task, tables in settings
+        ]
+        return show("frontier", frontier=pd.concat(parts))
+
+    return make
 
 
 @pytest.fixture
-def frame(inputs):
-    return table.frontier_frame(inputs, PARAMS)
+def frame(made):
+    return made().frame
 
 
 def test_the_frame_has_every_method_and_size_in_percent(frame):
-    assert tuple(frame.columns) == table.COLUMNS
+    assert list(frame.columns) == TABLE.columns.split()
     screened = [f"ap_then_patching_{k}" for k in (5, 10, 20, 40)]
     assert list(frame.loc[frame["n_components"] == N, "estimator"]) == [
         *ERRORS,
@@ -91,7 +88,7 @@ def test_the_frame_has_every_method_and_size_in_percent(frame):
 
 
 def test_the_recommendation_states_the_numbers(frame):
-    text = table.recommendation(frame)
+    text = recommendation(frame)
     assert text.startswith(
         "AP of all 100 components takes 8 forward passes, the truth of all 22.8. "
     )
@@ -117,20 +114,17 @@ def test_the_recommendation_states_the_numbers(frame):
         ),
     ],
 )
-def test_the_recommendation_follows_the_costs(tmp_path, change, sentence):
-    inputs = write_inputs(tmp_path, measured=MEASURED | change)
-    assert sentence in table.recommendation(table.frontier_frame(inputs, PARAMS))
+def test_the_recommendation_follows_the_costs(made, change, sentence):
+    assert sentence in recommendation(made(measured=MEASURED | change).frame)
 
 
-def test_no_estimator_better_than_ap_is_said(tmp_path):
-    inputs = write_inputs(tmp_path, errors={"ap": 0.1, "hvp": 0.2})
-    text = table.recommendation(table.frontier_frame(inputs, PARAMS))
+def test_no_estimator_better_than_ap_is_said(made):
+    text = recommendation(made(errors={"ap": 0.1, "hvp": 0.2}).frame)
     assert "No estimator has a lower error than AP for all 100 components." in text
 
 
-def test_latex_shows_the_usual_methods_and_the_frontier(frame, provenance, compiles):
-    text = table.frontier_tex(frame, provenance)
-    compiles(text)
+def test_latex_shows_the_usual_methods_and_the_frontier(made, provenance):
+    text = TABLE.tex(made(), provenance)
     assert text.startswith("% profile: embedded; effort: quick")
     rows = {line.split(" & ")[0]: line for line in text.splitlines() if " & " in line}
     assert "Activation patching" in rows
@@ -146,38 +140,40 @@ def test_latex_shows_the_usual_methods_and_the_frontier(frame, provenance, compi
     assert "Few prompts (as few as $n = 2$)" in text
 
 
-def test_two_settings_are_two_blocks(tmp_path, provenance, compiles):
-    first, second = write_inputs(tmp_path), write_inputs(tmp_path, "two", n_prompts=7)
-    both = {name: [*first[name], *second[name]] for name in first}
-    params = PARAMS | {"settings": ["smollm2-135m/ioi", "gemma-3-270m/factual"]}
-    text = table.frontier_tex(table.frontier_frame(both, params), provenance)
-    compiles(text)
+def test_two_settings_are_two_blocks(made, provenance):
+    second = ("gemma-3-270m", "factual", inputs(n_prompts=7))
+    text = TABLE.tex(made(("smollm2-135m", "ioi", inputs()), second), provenance)
     for name in ("SmolLM2-135M, IOI", "Gemma-3-270M, Factual"):
         assert rf"\textit{{{name}: 100 components}}" in text
-        assert f"{name}. AP of all 100 components" in text
+        assert f"{name}: AP of all 100 components" in text
 
 
-def test_a_model_of_few_components_has_no_column_of_ten(tmp_path, provenance):
+def test_it_compiles(made, provenance, compiles):
+    second = ("gemma-3-270m", "factual", inputs(n_prompts=7))
+    compiles(TABLE.tex(made(("smollm2-135m", "ioi", inputs()), second), provenance))
+
+
+def test_a_model_of_few_components_has_no_column_of_ten(made, provenance):
     few = {name: {min(n, 4): t for n, t in sizes.items()} for name, sizes in MEASURED.items()}
-    inputs = write_inputs(tmp_path, measured=few | {"forward": {1: 0.5}})
-    text = table.frontier_tex(table.frontier_frame(inputs, PARAMS), provenance)
+    text = TABLE.tex(made(measured=few | {"forward": {1: 0.5}}), provenance)
     (exact,) = (line for line in text.splitlines() if line.startswith("Activation patching"))
     cells = exact.removesuffix(r" \\").split(" & ")[3:]
     assert cells[1] == cells[4] == "--"
     assert cells[0] != "--" != cells[2]
 
 
-def test_write_leaves_both_files(inputs, provenance, tmp_path):
-    tex, csv = tmp_path / "frontier.tex", tmp_path / "frontier.csv"
-    table.write(inputs, PARAMS, provenance, None, str(tex), str(csv))
-    assert r"\label{tab:frontier}" in tex.read_text()
-    assert "# SmolLM2-135M, IOI: AP of all 100 components" in csv.read_text()
-    back = pd.read_csv(csv, comment="#")
+def test_write_leaves_both_files(written, tmp_path):
+    frontier(**inputs(), n_resamples=50).to_parquet(tmp_path / "a.parquet")
+    back, text = written("frontier", {"frontier": [tmp_path / "a.parquet"]}, ["smollm2-135m/ioi"])
+    assert r"\label{tab:frontier}" in text
+    csv = (tmp_path / "frontier.csv").read_text()
+    assert "# SmolLM2-135M, IOI: AP of all 100 components" in csv
     assert len(back) == 2 * 6 + 6 + 4
     assert set(back["on_frontier"]) == {True, False}
 
 
-def test_costs_without_their_device_are_refused(inputs):
-    pd.read_parquet(inputs["costs"][0]).drop(columns="device").to_parquet(inputs["costs"][0])
-    with pytest.raises(ReportError, match="lacks device"):
-        table.frontier_frame(inputs, PARAMS)
+def test_costs_without_their_device_are_refused():
+    tables = inputs()
+    tables["costs"] = tables["costs"].drop(columns="device")
+    with pytest.raises(FrameError, match="lacks the columns device"):
+        frontier(**tables)

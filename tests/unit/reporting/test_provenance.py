@@ -15,6 +15,7 @@ from hvp_patching.reporting.provenance import (
     header,
     package_version,
 )
+from hvp_patching.settings import Setting
 
 
 def test_header_golden(provenance):
@@ -29,7 +30,12 @@ def test_header_golden(provenance):
 
 def test_collected_provenance_names_models_versions_and_notes(tmp_path):
     found = collect_provenance(
-        "smoke", "quick", ["a"], {("b", "ioi"): 1, ("a", "ioi"): 2}, ["two\nlines"], tmp_path
+        "smoke",
+        "quick",
+        ["a"],
+        {Setting("b", "ioi"): 1, Setting("a", "ioi"): 2},
+        ["two\nlines"],
+        tmp_path,
     )
     assert found.models == ("a", "b")
     assert found.versions["torch"] == version("torch")

@@ -7,15 +7,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
 from hvp_patching.estimators import NAMES
+from hvp_patching.reporting.names import MODEL_NAMES, model_name, task_name
 from hvp_patching.reporting.style import (
     METHODS,
-    MODEL_NAMES,
     RC,
     method_label,
     method_style,
-    model_name,
     model_styles,
-    task_name,
     use_style,
 )
 

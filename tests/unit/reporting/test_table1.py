@@ -1,9 +1,10 @@
+import json
+
 import pandas as pd
 import pytest
 
-from hvp_patching.reporting.files import ReportError
-from hvp_patching.reporting.published import load_published
-from hvp_patching.reporting.table1 import table1_frame, table1_tex, write_table1
+from hvp_patching.reporting.results import ReportError
+from hvp_patching.reporting.tables.table1 import TABLE
 
 SMOL = {
     "model": "smollm2-135m",
@@ -30,8 +31,13 @@ GPT2 = {
 
 
 @pytest.fixture
-def frame(published):
-    return table1_frame([SMOL, GPT2], load_published(published, 1)).set_index("model", drop=False)
+def made(show):
+    return lambda *models: show("table1", model=pd.DataFrame(models))
+
+
+@pytest.fixture
+def frame(made):
+    return made(SMOL, GPT2).frame.set_index("model", drop=False)
 
 
 def test_published_row_beside_ours_where_the_model_is_the_papers(frame):
@@ -42,8 +48,8 @@ def test_published_row_beside_ours_where_the_model_is_the_papers(frame):
     assert pd.isna(frame.loc["smollm2-135m", "differs"])
 
 
-def test_tex_golden_rows(frame, provenance):
-    found = table1_tex(frame, provenance).splitlines()
+def test_tex_golden_rows(made, provenance):
+    found = TABLE.tex(made(SMOL, GPT2), provenance).splitlines()
     assert (
         r"smollm2-135m & 30 & 9 & 3 & 576 & 1536 & SwiGLU & 134{,}515{,}008 & Apache-2.0 \\"
     ) in found
@@ -55,26 +61,27 @@ def test_tex_golden_rows(frame, provenance):
     assert found[0].startswith("% profile")
 
 
-def test_equal_model_does_not_differ(published):
-    frame = table1_frame([GPT2 | {"d_mlp": 3072}], load_published(published, 1))
-    assert frame.loc[0, "differs"] == ""
+def test_equal_model_does_not_differ(made):
+    assert made(GPT2 | {"d_mlp": 3072}).frame.loc[0, "differs"] == ""
 
 
-def test_missing_key_or_model_is_named(published):
-    paper = load_published(published, 1)
+def test_missing_key_or_model_is_named(made):
     lacking = {key: value for key, value in SMOL.items() if key not in ("d_mlp", "licence")}
     with pytest.raises(ReportError, match="smollm2-135m: Table 1 needs d_mlp, licence"):
-        table1_frame([lacking], paper)
-    with pytest.raises(ReportError, match="no models"):
-        table1_frame([], paper)
+        made(lacking)
+    with pytest.raises(ReportError, match="Table 1 has nothing to show"):
+        made()
 
 
-def test_written_csv_reads_back(frame, provenance, tmp_path):
-    write_table1(frame, provenance, tmp_path / "table1.tex", tmp_path / "table1.csv")
-    back = pd.read_csv(tmp_path / "table1.csv", comment="#")
+def test_written_csv_reads_back(written, frame, tmp_path):
+    paths = []
+    for model in (SMOL, GPT2):
+        paths.append(tmp_path / f"{model['model']}.json")
+        paths[-1].write_text(json.dumps(model))
+    back, text = written("table1", {"model": paths}, [])
     pd.testing.assert_frame_equal(back, frame.reset_index(drop=True), check_dtype=False)
-    assert (tmp_path / "table1.tex").read_text() == table1_tex(frame, provenance)
+    assert "the paper differs in" in text
 
 
-def test_compiles(frame, provenance, compiles):
-    compiles(table1_tex(frame, provenance))
+def test_compiles(made, provenance, compiles):
+    compiles(TABLE.tex(made(SMOL, GPT2), provenance))

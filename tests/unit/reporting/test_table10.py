@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.metrics.errors import ScoresError
-from hvp_patching.reporting import load_published, table10
+from hvp_patching.aggregates import by_setting
+from hvp_patching.metrics.paired import paired, tally
+from hvp_patching.reporting.results import ReportError
+from hvp_patching.reporting.tables.table10 import TABLE, gim_sentence
 
 AP = {5: [0.8, 0.6, 1.0, 0.8, 0.6, 0.8], 10: [0.7, 0.8, 0.6, 0.7, 0.9, 0.7], 20: [0.5] * 6}
 LOWER = {k: [value - 0.2 for value in values] for k, values in AP.items()}
@@ -22,19 +24,33 @@ def overlap(model, gim, task="ioi"):
     return pd.DataFrame(rows).assign(model=model, task=task, corruption="")
 
 
-@pytest.fixture
-def paper(published):
-    return load_published(published, 10)
+OPTIONS = {"column": "overlap", "by": ["k"], "n_resamples": 400}
 
 
 @pytest.fixture
-def frame(paper):
-    both = pd.concat([overlap("gemma-2-2b", LOWER), overlap("gemma-3-270m", MIXED)])
-    return table10.table10_frame(both, paper, 400, 0)
+def made(show, each):
+    def make(*parts):
+        table = pd.concat(parts)
+        pairs = each(table, paired, ["ap"], **OPTIONS)
+        counts = tally(pairs, ["gim"], "ap")
+        settings = list(by_setting(table))
+        return show("table10", settings, overlap_paired=pairs, tally_gim=counts)
+
+    return make
+
+
+@pytest.fixture
+def shown(made):
+    return made(overlap("gemma-2-2b", LOWER), overlap("gemma-3-270m", MIXED))
+
+
+@pytest.fixture
+def frame(shown):
+    return shown.frame
 
 
 def test_rows_are_paired_means(frame):
-    assert tuple(frame.columns) == table10.COLUMNS
+    assert list(frame.columns) == TABLE.columns.split()
     assert frame["k"].tolist() == [5, 10, 20] * 2
     assert frame["ap_pct"].tolist()[:3] == pytest.approx([100 * np.mean(AP[k]) for k in AP])
     assert frame["gim_pct"].tolist()[3:] == pytest.approx([100 * np.mean(MIXED[k]) for k in AP])
@@ -51,15 +67,16 @@ def test_the_papers_sign_is_the_one_inferred(frame):
     assert frame["published_ap_pct"].isna().tolist() == [False, False, True, True, True, True]
 
 
-def test_settings_in_which_gim_is_worse_are_counted(frame):
-    assert table10.gim_sentence(frame) == (
+def test_settings_in_which_gim_is_worse_are_counted(shown, frame):
+    assert gim_sentence(shown.results.one("tally_gim"), [5, 10, 20]) == (
         "GIM's overlap is below AP's in 3 of 6 comparisons (settings and k = 5, 10, 20; 3 at "
         f"p < 0.05), above it in 1 ({int(frame['p'][3] < 0.05)} at p < 0.05)."
     )
 
 
-def test_the_fragment_shows_two_ks_of_each_setting(frame, paper, provenance, compiles):
-    text = table10.table10_tex(frame, provenance, list(paper["model"]))
+def test_the_fragment_shows_two_ks_of_each_setting(shown, provenance, compiles):
+    text = TABLE.tex(shown, provenance)
+    assert "(settings and k = 5, 10, 20; 3 at" in text
     assert "Top-5" in text
     assert "Top-20" not in text
     assert "$-$20.0 & 0.005" in text
@@ -70,27 +87,27 @@ def test_the_fragment_shows_two_ks_of_each_setting(frame, paper, provenance, com
     compiles(text)
 
 
-def test_a_k_above_the_number_of_heads_is_left_out(paper, provenance, compiles):
+def test_a_k_above_the_number_of_heads_is_left_out(made, provenance, compiles):
     few = overlap("tiny-gpt2", LOWER)
     few.loc[few["k"] >= 10, "overlap"] = float("nan")
-    frame = table10.table10_frame(few, paper, 50)
-    assert frame["k"].tolist() == [5]
-    text = table10.table10_tex(frame, provenance, list(paper["model"]))
+    shown = made(few)
+    assert shown.frame["k"].tolist() == [5]
+    text = TABLE.tex(shown, provenance)
     assert "-- & -- & -- & --" in text
     compiles(text)
 
 
-def test_a_missing_method_is_named(paper):
-    with pytest.raises(ScoresError, match="no errors of 'gim'"):
-        table10.table10_frame(overlap("m", LOWER).query("estimator == 'ap'"), paper)
+def test_a_missing_method_is_named(made):
+    with pytest.raises(ReportError, match="m/ioi: no comparison of 'gim' with 'ap'"):
+        made(overlap("n", LOWER), overlap("m", LOWER).query("estimator == 'ap'"))
 
 
-def test_both_files_are_written(paper, provenance, tmp_path):
+def test_both_files_are_written(written, tmp_path):
     own = overlap("m", LOWER).drop(columns=["model", "task", "corruption"])
-    own.to_parquet(tmp_path / "a.parquet")
-    tex, csv = tmp_path / "table10.tex", tmp_path / "table10.csv"
-    params = {"settings": ["m/ioi"], "direction": "noising", "resamples": 50, "seed": 0}
-    inputs = {"overlap": [str(tmp_path / "a.parquet")]}
-    table10.write(inputs, params, provenance, paper, str(tex), str(csv))
-    assert pd.read_csv(csv, comment="#")["difference_pp"].tolist() == pytest.approx([-20] * 3)
-    assert "below AP's in 3 of 3" in tex.read_text()
+    pairs = paired(own, ["ap"], **OPTIONS)
+    pairs.to_parquet(tmp_path / "a.parquet")
+    tally(pairs, ["gim"], "ap").to_parquet(tmp_path / "b.parquet")
+    inputs = {"overlap_paired": [tmp_path / "a.parquet"], "tally_gim": [tmp_path / "b.parquet"]}
+    frame, text = written("table10", inputs, ["m/ioi"])
+    assert frame["difference_pp"].tolist() == pytest.approx([-20] * 3)
+    assert "below AP's in 3 of 3" in text

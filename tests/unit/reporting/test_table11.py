@@ -1,16 +1,13 @@
 import pandas as pd
 import pytest
 
-from hvp_patching.metrics.bootstrap import reduction_interval
-from hvp_patching.reporting.component_errors import read_errors
-from hvp_patching.reporting.files import ReportError
-from hvp_patching.reporting.published import load_published
-from hvp_patching.reporting.settings_notes import Setting, parse_setting
-from hvp_patching.reporting.table11 import COLUMNS, table11_frame, table11_tex, write
+from hvp_patching.metrics.resampling import reduction_interval
+from hvp_patching.metrics.summary import medians
+from hvp_patching.reporting.tables.table11 import TABLE
+from hvp_patching.settings import KEY, Setting
 
 AP = [0.1, 0.2, 0.4, 0.3, 0.25, 0.2]
 HVP = [0.01, 0.04, 0.05, 0.02, 0.05, 0.02]
-PARAMS = {"profile": "embedded", "effort": "quick", "direction": "noising", "seed": 0}
 
 
 def errors(methods):
@@ -30,32 +27,32 @@ def errors(methods):
     )
 
 
-@pytest.fixture
-def files(tmp_path):
-    """Two models' heads with all four methods, and one model's residual stream without AtP*."""
-    heads = {"ap": AP, "hvp": HVP, "gim": [0.5] * 6, "atp_star": [0.15] * 6}
-    stream = {"ap": AP, "hvp": [1.5] * 6, "gim": [12.345] * 6}
-    paths = []
-    for number, methods in enumerate((heads, heads, stream)):
-        paths.append(str(tmp_path / f"{number}.parquet"))
-        errors(methods).to_parquet(paths[-1])
-    return paths
-
-
+# two models' heads with all four methods, and one model's residual stream without AtP*
+HEADS = errors({"ap": AP, "hvp": HVP, "gim": [0.5] * 6, "atp_star": [0.15] * 6})
+STREAM = errors({"ap": AP, "hvp": [1.5] * 6, "gim": [12.345] * 6})
+TABLES = (HEADS, HEADS, STREAM)
 SITES = ["attn_heads", "attn_heads", "resid_post"]
 
 
-def made(files, published, settings):
-    table = read_errors(files, [parse_setting(name) for name in settings], SITES)
-    return table11_frame(table, load_published(published, 11), n_resamples=300, seed=1)
+@pytest.fixture
+def made(show, each):
+    def make(settings, tables=TABLES, sites=SITES):
+        parts = [
+            table.assign(**dict(zip(KEY, vars(Setting.parse(name)).values(), strict=True)), site=s)
+            for name, table, s in zip(settings, tables, sites, strict=True)
+        ]
+        table = pd.concat(parts)
+        return show("table11", medians=each(table, medians, n_resamples=300, seed=1))
+
+    return make
 
 
 EMBEDDED = ["smollm2-135m/factual", "gemma-3-270m/factual", "smollm2-135m/factual"]
 
 
-def test_errors_reduction_and_records(files, published):
-    frame = made(files, published, EMBEDDED)
-    assert tuple(frame.columns) == COLUMNS
+def test_errors_reduction_and_records(made):
+    frame = made(EMBEDDED).frame
+    assert list(frame.columns) == TABLE.columns.split()
     first, _, stream = (frame.iloc[i] for i in range(3))
     assert (first["model"], first["site"]) == ("smollm2-135m", "attn_heads")
     assert (first["n_prompts"], first["n_records"]) == (6, 1515)
@@ -71,25 +68,23 @@ def test_errors_reduction_and_records(files, published):
     assert pd.isna(stream["atp_star_error_pct"])
 
 
-def test_published_cells_only_for_the_papers_settings(files, published):
-    columns = [column for column in COLUMNS if column.startswith("published")]
-    assert made(files, published, EMBEDDED)[columns].isna().all(axis=None)
+def test_published_cells_only_for_the_papers_settings(made):
+    columns = [column for column in TABLE.columns.split() if column.startswith("published")]
+    assert made(EMBEDDED).frame[columns].isna().all(axis=None)
     names = ["pythia-410m/factual", "qwen2.5-1.5b/factual", "pythia-410m/factual/zero"]
-    frame = made(files, published, names)
+    frame = made(names).frame
     assert frame.loc[0, "published_n_records"] == 20993
     assert frame.loc[0, "published_ap_error_pct"] == 4.1
     assert pd.isna(frame.loc[0, "published_ap_error_ci_low_pct"])
     assert frame.loc[1, "published_reduction_ci_high_pct"] == 91.8
     assert frame.loc[2, columns].isna().all()
-    frame = made(files, published, ["a/b", "pythia-410m/ioi", "pythia-410m/factual"])
+    frame = made(["a/b", "pythia-410m/ioi", "pythia-410m/factual"]).frame
     assert frame.loc[:1, columns].isna().all(axis=None)
     assert frame.loc[2, "published_hvp_error_ci_low_pct"] == 10.4
 
 
-def test_tex_golden_rows(files, published, provenance):
-    frame = made(files, published, EMBEDDED)
-    paper = list(load_published(published, 11)["model"])
-    found = table11_tex(frame, provenance, paper).splitlines()
+def test_tex_golden_rows(made, provenance):
+    found = TABLE.tex(made(EMBEDDED), provenance).splitlines()
     assert r"\cmidrule(lr){4-7}" in found
     assert r"Model & $n$ & Records & AP & Std HVP & GIM & AtP* & Reduction \\" in found
     ours = next(line for line in found if line.startswith("SmolLM2-135M & 6 & 1{,}515 & 22.5~"))
@@ -107,9 +102,9 @@ def test_tex_golden_rows(files, published, provenance):
     assert "Few prompts" not in text
 
 
-def test_tasks_and_corruptions_are_named_where_they_differ(files, published, provenance):
+def test_tasks_and_corruptions_are_named_where_they_differ(made, provenance):
     names = ["gpt2-small/factual", "gpt2-small/ioi", "gpt2-small/factual/resample"]
-    text = table11_tex(made(files, published, names), provenance, ["gpt2-small"])
+    text = TABLE.tex(made(names), provenance)
     assert "Model, task (corruption) & " in text
     assert "GPT-2 small, IOI & " in text
     assert "GPT-2 small, Factual (resample) & " in text
@@ -118,45 +113,39 @@ def test_tasks_and_corruptions_are_named_where_they_differ(files, published, pro
     assert "stand" not in text.split("label")[0]
 
 
-def test_neurons_of_gated_models_are_explained(files, published, provenance):
-    settings = [Setting("gpt2-small", "ioi"), Setting("gemma-3-270m", "ioi"), Setting("own", "ioi")]
-    table = read_errors(files, settings, ["mlp_pre"] * 3)
-    frame = table11_frame(table, load_published(published, 11), n_resamples=50)
-    assert "Gated MLPs (Gemma-3-270M): a pre-act" in table11_tex(frame, provenance, [])
+def test_neurons_of_gated_models_are_explained(made, provenance):
+    names = ["gpt2-small/ioi", "gemma-3-270m/ioi", "own/ioi"]
+    text = TABLE.tex(made(names, sites=["mlp_pre"] * 3), provenance)
+    assert "Gated MLPs (Gemma-3-270M): a pre-act" in text
 
 
-def test_a_site_without_effects_keeps_its_row(tmp_path, published, provenance):
-    path = str(tmp_path / "errors.parquet")
-    silent = errors({"ap": [float("nan")] * 2, "hvp": [float("nan")] * 2})
-    silent.assign(n_nontrivial=0).to_parquet(path)
-    table = read_errors([path], [Setting("m", "t")], ["mlp_out"])
-    frame = table11_frame(table, load_published(published, 11))
-    assert r"m & 2 & 0 & -- & -- & -- & -- & -- \\" in table11_tex(frame, provenance, [])
+def test_a_site_without_effects_keeps_its_row(made, provenance):
+    silent = errors({"ap": [float("nan")] * 2, "hvp": [float("nan")] * 2}).assign(n_nontrivial=0)
+    text = TABLE.tex(made(["m/t"], [silent], ["mlp_out"]), provenance)
+    assert r"m & 2 & 0 & -- & -- & -- & -- & -- \\" in text
 
 
-def test_an_exact_ap_has_no_reduction(tmp_path, published):
-    path = str(tmp_path / "errors.parquet")
-    errors({"ap": [0.0, 0.1], "hvp": [0.0, 0.1]}).to_parquet(path)
-    table = read_errors([path], [Setting("m", "t")], ["mlp_out"])
-    assert pd.isna(table11_frame(table, load_published(published, 11)).loc[0, "reduction_pct"])
+def test_an_exact_ap_has_no_reduction(made):
+    exact = errors({"ap": [0.0, 0.0], "hvp": [0.0, 0.1]})
+    assert pd.isna(made(["m/t"], [exact], ["mlp_out"]).frame.loc[0, "reduction_pct"])
+    half = errors({"ap": [0.0, 0.1], "hvp": [0.0, 0.1]})
+    frame = made(["m/t"], [half], ["mlp_out"]).frame
+    assert frame.loc[0, ["reduction_ci_low_pct", "reduction_ci_high_pct"]].isna().all()
 
 
-def test_settings_are_read(files):
-    assert parse_setting("m/t/zero") == Setting("m", "t", "zero")
-    for bad in ("m", "m/", "m/t/c/x"):
-        with pytest.raises(ReportError, match="is no setting"):
-            parse_setting(bad)
+NAMES = ["pythia-410m/factual", "qwen2.5-1.5b/factual/resample", "my_model/my_task"]
 
 
-def test_written_files_read_back_and_compile(files, published, provenance, tmp_path, compiles):
-    tex, csv = tmp_path / "table11.tex", tmp_path / "table11.csv"
-    names = ["pythia-410m/factual", "qwen2.5-1.5b/factual/resample", "my_model/my_task"]
-    params = PARAMS | {"settings": names, "sites": SITES, "resamples": 300, "seed": 1}
-    paper = load_published(published, 11)
-    write({"errors": files}, params, provenance, paper, str(tex), str(csv))
-    numbers = list(COLUMNS[4:])
-    back = pd.read_csv(csv, comment="#").astype(dict.fromkeys(numbers, "float64"))
-    frame = made(files, published, names)
-    pd.testing.assert_frame_equal(back[numbers], frame[numbers])
-    assert r"my\_model, my\_task" in tex.read_text()
-    compiles(tex.read_text())
+def test_written_files_read_back(made, written, tmp_path):
+    paths = [tmp_path / str(number) for number in range(3)]
+    for path, table in zip(paths, TABLES, strict=True):
+        medians(table, n_resamples=300, seed=1).to_parquet(path)
+    back, text = written("table11", {"medians": paths}, NAMES, SITES)
+    numbers = list(TABLE.columns.split()[4:])
+    frame = made(NAMES).frame
+    pd.testing.assert_frame_equal(back[numbers].astype("float64"), frame[numbers].astype("float64"))
+    assert r"my\_model, my\_task" in text
+
+
+def test_it_compiles(made, provenance, compiles):
+    compiles(TABLE.tex(made(NAMES), provenance))

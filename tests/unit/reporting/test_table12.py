@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.reporting import load_published, table12
-from hvp_patching.reporting.files import ReportError
-from hvp_patching.reporting.settings_notes import parse_setting
+from hvp_patching.metrics.summary import medians
+from hvp_patching.reporting.results import ReportError
+from hvp_patching.reporting.tables.table12 import TABLE
+from hvp_patching.settings import Setting
 
 AP = np.array([0.05, 0.07, 0.06, 0.08, 0.09, 0.04, 0.1])
 SHARES = {"name_swap": 0.2, "resample": 0.3, "zero": 0.5}
-PARAMS = {"direction": "noising", "resamples": 200, "seed": 0}
 
 
 def errors(share, ap=AP, nontrivial=10):
@@ -30,32 +30,25 @@ def errors(share, ap=AP, nontrivial=10):
     return pd.DataFrame(rows)
 
 
-@pytest.fixture
-def paper(published):
-    return load_published(published, 12)
+ALL = {
+    f"{model}/ioi/{corruption}": errors(share)
+    for model in ("gpt2-small", "smollm2-135m")
+    for corruption, share in SHARES.items()
+}
 
 
 @pytest.fixture
-def files(tmp_path):
-    settings, paths = [], []
-    for model in ("gpt2-small", "smollm2-135m"):
-        for corruption, share in SHARES.items():
-            path = tmp_path / f"{model}-{corruption}.parquet"
-            errors(share).to_parquet(path)
-            paths.append(str(path))
-            settings.append(f"{model}/ioi/{corruption}")
-    return settings, paths
+def made(show, each):
+    def make(tables=ALL):
+        parts = [table.assign(**vars(Setting.parse(name))) for name, table in tables.items()]
+        return show("table12", medians=each(pd.concat(parts), medians, n_resamples=200))
+
+    return make
 
 
-def frame_of(settings, paths, paper):
-    sites = ["attn_heads"] * len(paths)
-    read = table12.read_errors(paths, [parse_setting(name) for name in settings], sites)
-    return table12.table12_frame(read, paper, 200, 0)
-
-
-def test_rows_are_medians_and_paired_reductions(files, paper):
-    frame = frame_of(*files, paper)
-    assert tuple(frame.columns) == table12.COLUMNS
+def test_rows_are_medians_and_paired_reductions(made):
+    frame = made().frame
+    assert list(frame.columns) == TABLE.columns.split()
     assert frame["corruption"].tolist() == [*SHARES] * 2
     assert frame["ap_pct"].tolist() == pytest.approx([100 * np.median(AP)] * 6)
     assert frame["hvp_pct"].tolist()[:3] == pytest.approx([1.4, 2.1, 3.5])
@@ -66,52 +59,46 @@ def test_rows_are_medians_and_paired_reductions(files, paper):
     assert (frame["n_records"] == 70).all()
 
 
-def test_the_paper_stands_beside_the_same_corruption_alone(files, paper):
-    frame = frame_of(*files, paper)
+def test_the_paper_stands_beside_the_same_corruption_alone(made):
+    frame = made().frame
     assert frame["published_reduction_pct"].tolist()[1:3] == [82.5, 83.5]
     assert frame["published_ap_pct"].isna().tolist() == [True, False, False, True, True, True]
 
 
-def test_auxiliary_rows_without_a_task_match_nothing(tmp_path, paper):
-    errors(0.1).to_parquet(tmp_path / "a.parquet")
-    frame = frame_of(["gemma-2-2b/ioi/zero"], [str(tmp_path / "a.parquet")], paper)
+def test_auxiliary_rows_without_a_task_match_nothing(made):
+    frame = made({"gemma-2-2b/ioi/zero": errors(0.1)}).frame
     assert frame["published_ap_pct"].isna().all()
 
 
-def test_both_files_are_written_and_compile(files, paper, provenance, compiles, tmp_path):
-    settings, paths = files
-    tex, csv = tmp_path / "table12.tex", tmp_path / "table12.csv"
-    params = PARAMS | {"settings": settings}
-    table12.write({"errors": paths}, params, provenance, paper, str(tex), str(csv))
-    assert len(pd.read_csv(csv, comment="#")) == 6
-    text = tex.read_text()
+def test_both_files_are_written(written, tmp_path):
+    paths = [tmp_path / name.replace("/", "-") for name in ALL]
+    for path, table in zip(paths, ALL.values(), strict=True):
+        medians(table, n_resamples=200).to_parquet(path)
+    frame, text = written("table12", {"medians": paths}, list(ALL))
+    assert len(frame) == 6
     assert "name swap" in text
     assert text.count("{paper}") == 2
     assert "SmolLM2-135M stands in for the paper's Gemma-2-2B, Pythia-1B, GPT-2 small" in text
     assert "zero: the patched activation set to zero at every position" in text
     assert "random token" not in text
-    compiles(text)
 
 
-def test_a_setting_without_effects_is_a_gap(tmp_path, paper, provenance, compiles):
+def test_it_compiles(made, provenance, compiles):
+    compiles(TABLE.tex(made(), provenance))
+
+
+def test_a_setting_without_effects_is_a_gap(made, provenance):
     silent = errors(0.1, nontrivial=0).assign(median_relative_error=float("nan"))
-    silent.to_parquet(tmp_path / "a.parquet")
-    errors(0.1).to_parquet(tmp_path / "b.parquet")
-    paths = [str(tmp_path / name) for name in ("a.parquet", "b.parquet")]
-    frame = frame_of(["m/ioi/zero", "m/ioi/resample"], paths, paper)
-    assert frame.loc[0, ["ap_pct", "reduction_pct"]].isna().all()
-    text = table12.table12_tex(frame, provenance, list(paper["model"]))
-    assert "zero & 7 & -- & -- & --" in text
-    compiles(text)
+    shown = made({"m/ioi/zero": silent, "m/ioi/resample": errors(0.1)})
+    assert shown.frame.loc[0, ["ap_pct", "reduction_pct"]].isna().all()
+    assert "zero & 7 & -- & -- & --" in TABLE.tex(shown, provenance)
 
 
-def test_a_setting_must_name_its_corruption(files, paper, provenance):
-    params = PARAMS | {"settings": ["gpt2-small/ioi"]}
+def test_a_setting_must_name_its_corruption(made):
     with pytest.raises(ReportError, match="'gpt2-small/ioi' names no corruption: write it as"):
-        table12.write({"errors": files[1][:1]}, params, provenance, paper, "a", "b")
+        made({"gpt2-small/ioi": errors(0.1)})
 
 
-def test_hvp_is_needed(tmp_path, paper):
-    errors(0.1).query("estimator == 'ap'").to_parquet(tmp_path / "a.parquet")
+def test_hvp_is_needed(made):
     with pytest.raises(ReportError, match="m/ioi/zero: Table 12 needs the errors of 'hvp'"):
-        frame_of(["m/ioi/zero"], [str(tmp_path / "a.parquet")], paper)
+        made({"m/ioi/zero": errors(0.1).query("estimator == 'ap'")})

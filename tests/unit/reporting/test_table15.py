@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from hvp_patching.metrics.ranking import rank_agreement
-from hvp_patching.reporting import load_published, table15
+from hvp_patching.reporting.tables.table15 import METHODS, SHOWN, TABLE
 
 ESTIMATORS = {"ap": 0.5, "hvp": 0.2, "ms_hvp_5": 0.05, "ig_10": 0.02, "ih_pi_5": 0.1, "gim": 1}
 
@@ -34,32 +34,32 @@ def with_key(frame, model, task="ioi"):
 
 
 @pytest.fixture
-def paper(published):
-    return load_published(published, 15)
+def made(show):
+    return lambda *parts: show("table15", ranking=pd.concat(parts))
 
 
-def test_rows_follow_the_methods_order_with_the_papers_beside(paper):
+def test_rows_follow_the_methods_order_with_the_papers_beside(made):
     own = ranking()
-    frame = table15.table15_frame(with_key(own, "gpt2-small"), paper)
-    assert tuple(frame.columns) == table15.COLUMNS
-    assert frame["method"].tolist() == [*table15.METHODS]
+    frame = made(with_key(own, "gpt2-small")).frame
+    assert list(frame.columns) == TABLE.columns.split()
+    assert frame["method"].tolist() == [*METHODS]
     ours = frame.set_index("estimator")
     for estimator in ESTIMATORS:
-        expected = own.set_index("estimator").loc[estimator, [*table15.SHOWN]]
-        assert ours.loc[estimator, [*table15.SHOWN]].tolist() == expected.tolist()
+        expected = own.set_index("estimator").loc[estimator, [*SHOWN]]
+        assert ours.loc[estimator, [*SHOWN]].tolist() == expected.tolist()
     theirs = frame.set_index("method")["published_kendall_tau"]
     assert theirs[["ap", "hvp", "ih_dr", "gim"]].tolist() == [0.568, 0.567, 0.552, 0.552]
     assert theirs[["ms_hvp", "ig", "ih_pi"]].isna().all()
     assert np.isnan(ours["kendall_tau"]["ih_dr_3"])  # the paper's alone
 
 
-def test_a_model_of_our_own_has_no_row_for_what_only_the_paper_has(paper):
-    frame = table15.table15_frame(with_key(ranking(), "smollm2-135m"), paper)
+def test_a_model_of_our_own_has_no_row_for_what_only_the_paper_has(made):
+    frame = made(with_key(ranking(), "smollm2-135m")).frame
     assert "ih_dr" not in set(frame["method"])
     assert frame.filter(like="published").isna().all(axis=None)
 
 
-def test_tasks_stand_side_by_side(paper, provenance, compiles):
+def test_tasks_stand_side_by_side(made, provenance, compiles):
     parts = [
         with_key(ranking(seed), model, task)
         for seed, (model, task) in enumerate(
@@ -71,9 +71,7 @@ def test_tasks_stand_side_by_side(paper, provenance, compiles):
             ]
         )
     ]
-    text = table15.table15_tex(
-        table15.table15_frame(pd.concat(parts), paper), provenance, list(paper["model"])
-    )
+    text = TABLE.tex(made(*parts), provenance)
     assert text.count("Greater-Than") == 1
     assert "GPT-2 small (30 heads)" in text
     assert "SmolLM2-135M stands in for the paper's GPT-2 small, Pythia-410M" in text
@@ -83,27 +81,21 @@ def test_tasks_stand_side_by_side(paper, provenance, compiles):
     compiles(text)
 
 
-def test_many_tasks_break_into_grids_and_gaps_are_explained(paper, provenance, compiles):
+def test_many_tasks_break_into_grids_and_gaps_are_explained(made, provenance, compiles):
     few = ranking(n_heads=12, n_prompts=3)
     tasks = ("ioi", "greater_than", "factual", "entity_swap")
-    frame = table15.table15_frame(
-        pd.concat([with_key(few, "tiny-gpt2", task) for task in tasks]), paper
-    )
-    assert frame["ndcg_at_20"].isna().all()
-    text = table15.table15_tex(frame, provenance, list(paper["model"]))
+    shown = made(*(with_key(few, "tiny-gpt2", task) for task in tasks))
+    assert shown.frame["ndcg_at_20"].isna().all()
+    text = TABLE.tex(shown, provenance)
     assert text.count(r"\begin{tabular}") == 2
     assert "--: not computed, or fewer heads than $k$." in text
     assert "Few prompts (as few as $n = 3$)" in text
     compiles(text)
 
 
-def test_both_files_are_written(paper, provenance, tmp_path):
+def test_both_files_are_written(written, tmp_path):
     ranking().to_parquet(tmp_path / "a.parquet")
-    tex, csv = tmp_path / "table15.tex", tmp_path / "table15.csv"
-    params = {"settings": ["smollm2-135m/ioi"], "direction": "noising"}
-    inputs = {"ranking": [str(tmp_path / "a.parquet")]}
-    table15.write(inputs, params, provenance, paper, str(tex), str(csv))
-    frame = pd.read_csv(csv, comment="#")
+    frame, text = written("table15", {"ranking": [tmp_path / "a.parquet"]}, ["smollm2-135m/ioi"])
     assert len(frame) == len(ESTIMATORS)
     assert frame["ndcg_effect_at_5"].notna().all()
-    assert "% profile: embedded" in tex.read_text()
+    assert "% profile: embedded" in text

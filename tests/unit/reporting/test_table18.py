@@ -3,16 +3,10 @@ import pandas as pd
 import pytest
 
 from hvp_patching.metrics.ranking import case_study, top_k_recovery
-from hvp_patching.reporting.files import ReportError
-from hvp_patching.reporting.published import load_published
-from hvp_patching.reporting.settings_notes import Setting, stand_in_sentence
-from hvp_patching.reporting.table18 import (
-    COLUMNS,
-    case_study_sentence,
-    table18_frame,
-    table18_tex,
-    write,
-)
+from hvp_patching.reporting.names import stand_in_sentence
+from hvp_patching.reporting.results import ReportError
+from hvp_patching.reporting.tables.table18 import TABLE, case_study_sentence
+from hvp_patching.settings import Setting
 
 SENTENCE = (
     "The head that AP ranks farthest below its true rank: L4H11, rank 7 by true effect, 27 by AP, "
@@ -51,13 +45,19 @@ def heads():
     return pd.DataFrame([marked | {"index": 10, "misranked": False}, marked])
 
 
-def made(recovery, published, setting):
-    return table18_frame(recovery, load_published(published, 18), setting)
+@pytest.fixture
+def made(show, heads):
+    def make(recovery, setting, heads=heads):
+        frames = {"recovery": recovery, "case_study": heads}
+        keyed = {name: frame.assign(**vars(setting)) for name, frame in frames.items()}
+        return show("table18", [setting], **keyed)
+
+    return make
 
 
-def test_shares_in_percent_in_the_order_of_the_methods(recovery, published):
-    frame = made(recovery, published, Setting("smollm2-135m", "ioi"))
-    assert tuple(frame.columns) == COLUMNS
+def test_shares_in_percent_in_the_order_of_the_methods(recovery, made):
+    frame = made(recovery, Setting("smollm2-135m", "ioi")).frame
+    assert list(frame.columns) == TABLE.columns.split()
     assert list(frame["estimator"].unique()) == ["ap", "hvp", "ms_hvp_5"]
     assert list(frame["method"].unique()) == ["ap", "hvp", "ms_hvp"]
     assert list(frame.loc[:2, "overlap_pct"]) == pytest.approx([80, 100 * 13 / 15, 95])
@@ -65,18 +65,18 @@ def test_shares_in_percent_in_the_order_of_the_methods(recovery, published):
     assert frame["published_overlap_pct"].isna().all()
 
 
-def test_published_cells_only_for_the_papers_setting(recovery, published):
-    frame = made(recovery, published, Setting("gpt2-small", "ioi")).set_index(["estimator", "k"])
+def test_published_cells_only_for_the_papers_setting(recovery, made):
+    frame = made(recovery, Setting("gpt2-small", "ioi")).frame.set_index(["estimator", "k"])
     assert frame.loc[("ap", 10), "published_overlap_pct"] == 80
     assert frame.loc[("hvp", 26), "published_overlap_pct"] == 100
     assert frame.loc["ms_hvp_5", "published_overlap_pct"].isna().all()
     for other in (Setting("gpt2-small", "factual"), Setting("gpt2-small", "ioi", "abc")):
-        assert made(recovery, published, other)["published_overlap_pct"].isna().all()
+        assert made(recovery, other).frame["published_overlap_pct"].isna().all()
 
 
-def test_tex_golden_rows(recovery, heads, published, provenance):
-    frame = made(recovery, published, Setting("smollm2-135m", "ioi"))
-    found = table18_tex(frame, heads, provenance, ["gpt2-small"]).splitlines()
+def test_tex_golden_rows(recovery, made, provenance):
+    shown = made(recovery, Setting("smollm2-135m", "ioi"))
+    found = TABLE.tex(shown, provenance).splitlines()
     assert r"Method & Top-10 & Top-15 & Top-20 & Top-26 \\" in found
     assert r"AP & 80\% & 87\% & 95\% & -- \\" in found
     assert r"MS-HVP (K=5) & 100\% & 100\% & 100\% & -- \\" in found
@@ -92,9 +92,9 @@ def test_tex_golden_rows(recovery, heads, published, provenance):
     assert "gray" not in text
 
 
-def test_the_papers_lines_stand_below_ours(recovery, heads, published, provenance):
-    frame = made(recovery, published, Setting("gpt2-small", "ioi"))
-    found = table18_tex(frame, heads.assign(n_prompts=50), provenance, ["gpt2-small"]).splitlines()
+def test_the_papers_lines_stand_below_ours(recovery, heads, made, provenance):
+    shown = made(recovery, Setting("gpt2-small", "ioi"), heads.assign(n_prompts=50))
+    found = TABLE.tex(shown, provenance).splitlines()
     hvp = next(i for i, line in enumerate(found) if line.startswith("Std HVP"))
     assert found[hvp + 1].startswith(r"{\scriptsize\textcolor{gray}{paper}} & ")
     assert r"\textcolor{gray}{90\%}" in found[hvp + 1]
@@ -110,10 +110,10 @@ def test_case_study_names_the_marked_head(heads):
         case_study_sentence(heads.assign(misranked=True))
 
 
-def test_without_its_methods_the_table_is_refused(recovery, published):
+def test_without_its_methods_the_table_is_refused(recovery, made):
     other = recovery[recovery["estimator"] == "ih_pi_5"]
-    with pytest.raises(ReportError, match="SmolLM2-135M, IOI: no recovery by ap, hvp, ms_hvp, ig"):
-        made(other, published, Setting("smollm2-135m", "ioi"))
+    with pytest.raises(ReportError, match="smollm2-135m/ioi: no recovery by ap, hvp, ms_hvp, ig"):
+        made(other, Setting("smollm2-135m", "ioi"))
 
 
 def test_stand_ins_are_named():
@@ -139,20 +139,22 @@ def scores(n_heads=12):
     return pd.DataFrame(rows)
 
 
-def test_written_files_read_back_and_compile(published, provenance, tmp_path, compiles):
+def test_written_files_read_back(written, tmp_path):
     top_k_recovery(scores()).to_parquet(tmp_path / "recovery.parquet")
     case_study(scores()).to_parquet(tmp_path / "case_study.parquet")
-    inputs = {name: [str(tmp_path / f"{name}.parquet")] for name in ("recovery", "case_study")}
-    params = {"settings": ["my_model/ioi"], "direction": "noising"}
-    tex, csv = str(tmp_path / "table18.tex"), str(tmp_path / "table18.csv")
-    write(inputs, params, provenance, load_published(published, 18), tex, csv)
-    back = pd.read_csv(csv, comment="#").set_index(["estimator", "k"])
+    inputs = {name: [tmp_path / f"{name}.parquet"] for name in ("recovery", "case_study")}
+    back, text = written("table18", inputs, ["my_model/ioi"])
+    back = back.set_index(["estimator", "k"])
     assert back.loc[("ap", 10), "overlap_pct"] == 90
     assert back.loc[("hvp", 10), "overlap_pct"] == 100
     assert back.loc[("ap", 26), "overlap_pct"] != back.loc[("ap", 26), "overlap_pct"]
-    text = (tmp_path / "table18.tex").read_text()
-    head = next(line for line in text.splitlines() if line.startswith("% The head that AP"))
+    assert "L0H0, rank 1 by true effect, 12 by AP" in text
+    csv = (tmp_path / "table18.csv").read_text()
+    head = next(line for line in csv.splitlines() if line.startswith("# The head that AP"))
     assert "L0H0, rank 1 by true effect, 12 by AP" in head
-    assert (tmp_path / "table18.csv").read_text().count("L0H0") == 1
+    assert csv.count("L0H0") == 1
     assert r"my\_model, IOI" in text
-    compiles(text)
+
+
+def test_it_compiles(recovery, made, provenance, compiles):
+    compiles(TABLE.tex(made(recovery, Setting("gpt2-small", "ioi")), provenance))

@@ -1,26 +1,76 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from hvp_patching.reporting.files import ReportError
-from hvp_patching.reporting.published import load_published
-from hvp_patching.reporting.table2 import (
-    COLUMNS,
-    table2_frame,
-    table2_tex,
-    write_table2,
-)
+from hvp_patching.metrics.paired import paired
+from hvp_patching.metrics.summary import summarize_errors
+from hvp_patching.reporting.results import ReportError
+from hvp_patching.reporting.tables.table2 import TABLE, USUAL_METRIC
 
 DIGITS = "log-probability mass of the target set: tens digits above X"
+COLUMNS = {
+    "ap": "ap",
+    "hvp": "hvp",
+    "ms_hvp": "ms_hvp_5",
+    "ig": "ig_10",
+    "ih_pi": "ih_pi_5",
+    "gim": "gim",
+}
+EMBEDDED = [
+    ("ap", 1, 0.21, "tie"),
+    ("hvp", 2, 0.168, "win"),
+    ("ms_hvp_5", 10, 0.02341, "win"),
+    ("ig_10", 10, 0.0234, "win"),
+    ("gim", 1, 0.5, "loss"),
+]
+PAPER = [
+    *EMBEDDED[:2],
+    ("ms_hvp_5", 10, 0.03, "win"),
+    ("ig_10", 10, 0.05, "tie"),
+    EMBEDDED[4],
+]
+SETTINGS = (
+    ("smollm2-135m", "greater_than", 2, EMBEDDED, DIGITS),
+    ("gpt2-small", "ioi", 100, [*PAPER, ("ih_pi_5", 10, 0.1, "tie")], USUAL_METRIC),
+    ("gemma-2-2b", "greater_than", 50, PAPER, USUAL_METRIC),
+)
 
 
 @pytest.fixture
-def frame(summary, published):
-    return table2_frame(
-        summary,
-        load_published(published, 2),
-        {("smollm2-135m", "greater_than"): DIGITS},
-        {("smollm2-135m", "greater_than", "ih_pi"): "switched off in the config"},
-    )
+def made(show):
+    """The table of some settings: an embedded model with a gap, and two of the paper's."""
+
+    def make(settings=SETTINGS, columns=COLUMNS, direction="noising", rename=None, without=()):
+        summary, paired, prompts = [], [], []
+        for model, task, n, methods, metric in settings:
+            own = {"model": model, "task": task, "corruption": ""}
+            prompts.append({**own, "metric": metric})
+            for method, cost, value, verdict in methods:
+                name = (rename or {}).get(method, method)
+                if name in without:
+                    continue
+                line = {**own, "estimator": name, "cost": cost, "n_prompts": n, "value": value}
+                summary.append(line | {"ci_low": value - 0.01, "ci_high": value + 0.01})
+                if name != "ap":
+                    pair = {"first": name, "second": "ap", "p": 0.002, "verdict": verdict}
+                    # another reference must not be taken for AP
+                    paired += [{**own, **pair}, {**own, **pair, "second": "ig_10", "p": 0.9}]
+        frames = {"summary": summary, "paired": paired, "prompts": prompts}
+        options = {"table2_columns": columns, "direction": direction}
+        return show("table2", None, options, **{k: pd.DataFrame(v) for k, v in frames.items()})
+
+    return make
+
+
+@pytest.fixture
+def shown(made):
+    return made()
+
+
+@pytest.fixture
+def frame(shown):
+    return shown.frame
 
 
 def row(frame, model, task, method):
@@ -30,18 +80,16 @@ def row(frame, model, task, method):
 
 
 def test_columns_and_one_row_per_method(frame):
-    assert tuple(frame.columns) == COLUMNS
+    assert list(frame.columns) == TABLE.columns.split()
     assert list(frame["estimator"]) == ["ap", "hvp", "ms_hvp_5", "ig_10", "ih_pi_5", "gim"] * 3
     assert list(frame["method"]) == ["ap", "hvp", "ms_hvp", "ig", "ih_pi", "gim"] * 3
 
 
-def test_columns_may_show_other_estimators(summary, published, provenance):
-    chosen = {"ap": "ap", "ig": "ig_left_10"}
-    left = summary.replace({"estimator": {"ig_10": "ig_left_10"}})
-    frame = table2_frame(left, load_published(published, 2), {}, estimators=chosen)
-    assert row(frame, "gpt2-small", "ioi", "ig")["published_pct"] == 3.30
-    assert row(frame, "gpt2-small", "ioi", "ig")["top5_rel_error_pct"] == pytest.approx(5)
-    assert r"& AP & IG, left \\" in table2_tex(frame, provenance)
+def test_columns_may_show_other_estimators(made, provenance):
+    shown = made(columns={"ap": "ap", "ig": "ig_left_10"}, rename={"ig_10": "ig_left_10"})
+    assert row(shown.frame, "gpt2-small", "ioi", "ig")["published_pct"] == 3.30
+    assert row(shown.frame, "gpt2-small", "ioi", "ig")["top5_rel_error_pct"] == pytest.approx(5)
+    assert r"& AP & IG, left \\" in TABLE.tex(shown, provenance)
 
 
 def test_our_numbers_become_percent(frame):
@@ -73,18 +121,18 @@ def test_models_outside_the_paper_have_no_published_cells(frame):
 
 def test_gaps_have_a_reason(frame):
     gap = row(frame, "smollm2-135m", "greater_than", "ih_pi")
-    assert gap["missing_reason"] == "switched off in the config"
+    assert gap["missing_reason"] == "not computed"
     assert pd.isna(gap["top5_rel_error_pct"])
     assert row(frame, "gemma-2-2b", "greater_than", "ih_pi")["missing_reason"] == "not computed"
     assert frame["missing_reason"].notna().sum() == 2
 
 
-def lines(frame, provenance, **options):
-    return table2_tex(frame, provenance, **options).splitlines()
+def lines(shown, provenance):
+    return TABLE.tex(shown, provenance).splitlines()
 
 
-def test_tex_golden_rows(frame, provenance):
-    found = lines(frame, provenance)
+def test_tex_golden_rows(shown, provenance):
+    found = lines(shown, provenance)
     assert (
         r"smollm2-135m / Greater-Than & 2 & 21.00 & 16.80\rlap{$^{\star}$} & "
         r"\textbf{2.34}\rlap{$^{\star}$} & \textbf{2.34}\rlap{$^{\star}$} & -- & "
@@ -98,8 +146,8 @@ def test_tex_golden_rows(frame, provenance):
     ) in paper
 
 
-def test_header_heading_and_costs(frame, provenance):
-    found = lines(frame, provenance)
+def test_header_heading_and_costs(shown, provenance):
+    found = lines(shown, provenance)
     assert found[0] == "% profile: embedded; effort: quick"
     assert r"Model / task & $n$ & AP & Std HVP & MS-HVP & IG & IH-PI & GIM \\" in found
     steps = next(line for line in found if "{steps}" in line)
@@ -109,54 +157,68 @@ def test_header_heading_and_costs(frame, provenance):
     assert [part.count("gray}{1}") for part in costs.split("&")] == [0, 0, 1, 0, 0, 0, 0, 1]
 
 
-def test_a_rule_stands_between_profiles_only_when_they_mix(frame, provenance):
-    found = lines(frame, provenance)
+def test_a_rule_stands_between_profiles_only_when_they_mix(shown, provenance):
+    mixed = shown.frame.assign(block=shown.frame["model"].eq("smollm2-135m").map(
+        {True: "embedded", False: "paper"}
+    ))  # fmt: skip
+    found = lines(replace(shown, frame=mixed), provenance)
     titles = [i for i, line in enumerate(found) if "multicolumn" in line]
     assert [found[i].split("textit")[1] for i in titles] == [
         r"{embedded profile}} \\",
         r"{paper profile}} \\",
     ]
     assert found[titles[1] - 1] == r"\midrule"
-    alone = table2_tex(frame[frame["block"] == "paper"], provenance)
+    alone = TABLE.tex(shown, provenance)
     assert "multicolumn" not in alone
     assert alone.count(r"\midrule") == 1
 
 
-def test_notes_say_base_run_metric_gaps_and_few_prompts(frame, provenance):
-    text = table2_tex(frame, provenance)
+def test_notes_say_base_run_metric_gaps_and_few_prompts(made, shown, provenance):
+    text = TABLE.tex(shown, provenance)
     assert "Base run: the clean run" in text
     assert f"Metric of Greater-Than (smollm2-135m): {DIGITS}." in text
-    assert "--: switched off in the config, not computed." in text
+    assert "--: not computed." in text
     assert (
         r"Few prompts (as few as $n = 2$): below $n = 6$ no exact test can reach $p < 0.05$, and "
         "marks and intervals are only indicative."
     ) in text
     assert "Grey: the paper's value" in text
-    many = frame[frame["model"] == "gpt2-small"]
-    text = table2_tex(many, provenance, direction="denoising")
+    text = TABLE.tex(made(SETTINGS[1:2], direction="denoising"), provenance)
     assert "Base run: the corrupted run" in text
     assert "Few prompts" not in text
     assert "Metric of" not in text
 
 
-def test_written_csv_reads_back(frame, provenance, tmp_path):
-    tex, csv = tmp_path / "table2.tex", tmp_path / "table2.csv"
-    write_table2(frame, provenance, tex, csv)
-    back = pd.read_csv(csv, comment="#")
-    pd.testing.assert_frame_equal(back, frame, check_dtype=False)
-    assert csv.read_text().startswith("# profile: embedded; effort: quick\n")
-    assert tex.read_text() == table2_tex(frame, provenance)
+def test_written_csv_reads_back(written, tmp_path):
+    errors = pd.DataFrame(
+        [
+            {"prompt_id": f"p{i}", "estimator": name, "cost": 1, "top_k_relative_error": value / i}
+            for name, value in (("ap", 0.2), ("hvp", 0.1), ("ig_10", 0.3))
+            for i in (1, 2, 3)
+        ]
+    )
+    frames = {"summary": summarize_errors(errors), "paired": paired(errors, ["ap", "ig_10"])}
+    frames["prompts"] = pd.DataFrame({"prompt_id": ["p1"], "metric": [USUAL_METRIC]})
+    for name, table in frames.items():
+        table.to_parquet(tmp_path / name)
+    inputs = {name: [tmp_path / name] for name in frames}
+    columns = {"ap": "ap", "hvp": "hvp"}
+    back, text = written("table2", inputs, ["gpt2-small/ioi"], options={"table2_columns": columns})
+    assert back["method"].tolist() == ["ap", "hvp"]
+    mean = errors.groupby("estimator")["top_k_relative_error"].mean()
+    assert back["top5_rel_error_pct"].tolist() == pytest.approx([100 * mean[n] for n in columns])
+    assert back["mark"].tolist() == ["none", "better"]
+    assert back["p_vs_ap"].iloc[1] == pytest.approx(frames["paired"]["p"].iloc[0])
+    assert back["published_pct"].notna().all()
+    assert text.startswith("% profile: embedded; effort: quick\n")
 
 
-def test_bad_summaries_are_refused(summary, published):
-    paper = load_published(published, 2)
-    with pytest.raises(ReportError, match="no settings"):
-        table2_frame(summary.iloc[:0], paper, {})
+def test_bad_summaries_are_refused(made):
     with pytest.raises(ReportError, match=r"smollm2-135m/greater_than: .* errors of 'ap'"):
-        table2_frame(summary[summary["estimator"] != "ap"], paper, {})
-    with pytest.raises(ReportError, match=r"two rows for embedded / smollm2-135m / .* / ap"):
-        table2_frame(pd.concat([summary, summary]), paper, {})
+        made(without=("ap",))
+    with pytest.raises(ReportError, match=r"two rows for smollm2-135m / greater_than / ap"):
+        made((*SETTINGS, SETTINGS[0]))
 
 
-def test_compiles(frame, provenance, compiles):
-    compiles(table2_tex(frame, provenance))
+def test_compiles(shown, provenance, compiles):
+    compiles(TABLE.tex(shown, provenance))

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.reporting import load_published, table4
+from hvp_patching.metrics.summary import summarize
+from hvp_patching.reporting.tables.table4 import TABLE
 
-PARAMS = {"direction": "noising", "resamples": 200, "seed": 0}
+AT_K = {"column": "overlap", "by": ["k"], "n_resamples": 300}
 ESTIMATORS = ("ap", "hvp", "ms_hvp_5", "ig_10", "ih_pi_5", "gim")
 
 
@@ -26,8 +27,8 @@ def with_key(frame, model, task="greater_than", corruption=""):
 
 
 @pytest.fixture
-def paper(published):
-    return load_published(published, 4)
+def made(show, each):
+    return lambda *parts: show("table4", overlap_summary=each(pd.concat(parts), summarize, **AT_K))
 
 
 def one(frame, **where):
@@ -38,11 +39,10 @@ def one(frame, **where):
     return chosen.iloc[0]
 
 
-def test_cells_are_means_over_prompts_and_the_papers_stand_beside(paper):
+def test_cells_are_means_over_prompts_and_the_papers_stand_beside(made):
     ours = overlap(1)
-    both = pd.concat([with_key(ours, "gpt2-small"), with_key(overlap(2), "smollm2-135m")])
-    frame = table4.table4_frame(both, paper, n_resamples=300, seed=0)
-    assert tuple(frame.columns) == table4.COLUMNS
+    frame = made(with_key(ours, "gpt2-small"), with_key(overlap(2), "smollm2-135m")).frame
+    assert list(frame.columns) == TABLE.columns.split()
     assert len(frame) == 2 * 5 * 3
     cell = one(frame, model="gpt2-small", method="ms_hvp", k=5)
     values = ours.query("estimator == 'ms_hvp_5' and k == 5")["overlap"]
@@ -54,15 +54,14 @@ def test_cells_are_means_over_prompts_and_the_papers_stand_beside(paper):
     assert frame.loc[frame["model"] == "smollm2-135m", "published_overlap_pct"].isna().all()
 
 
-def test_another_corruption_is_not_the_papers_setting(paper):
-    frame = table4.table4_frame(with_key(overlap(1), "gpt2-small", corruption="zero"), paper)
+def test_another_corruption_is_not_the_papers_setting(made):
+    frame = made(with_key(overlap(1), "gpt2-small", corruption="zero")).frame
     assert frame["published_overlap_pct"].isna().all()
 
 
-def test_the_fragment_says_what_and_whose(paper, provenance, compiles):
-    both = pd.concat([with_key(overlap(1), "gpt2-small"), with_key(overlap(2), "smollm2-135m")])
-    frame = table4.table4_frame(both, paper, 50)
-    text = table4.table4_tex(frame, provenance, list(paper["model"]))
+def test_the_fragment_says_what_and_whose(made, provenance, compiles):
+    shown = made(with_key(overlap(1), "gpt2-small"), with_key(overlap(2), "smollm2-135m"))
+    text = TABLE.tex(shown, provenance)
     assert text.startswith("% profile: embedded; effort: quick\n")
     assert "SmolLM2-135M stands in for the paper's GPT-2 small and Pythia-410M." in text
     assert "MS-HVP (K=5)" in text
@@ -72,34 +71,31 @@ def test_the_fragment_says_what_and_whose(paper, provenance, compiles):
     compiles(text)
 
 
-def test_what_is_missing_is_a_gap_and_few_prompts_are_owned_up_to(paper, provenance, compiles):
+def test_what_is_missing_is_a_gap_and_few_prompts_are_owned_up_to(made, provenance, compiles):
     few = overlap(1, n_prompts=3, estimators=("ap", "hvp"))
     few.loc[few["k"] == 20, "overlap"] = float("nan")  # fewer than 20 heads
-    frame = table4.table4_frame(with_key(few, "tiny-gpt2"), paper, 50)
+    shown = made(with_key(few, "tiny-gpt2"))
+    frame = shown.frame
     assert one(frame, method="gim", k=5)[["overlap_pct", "ci_low"]].isna().all()
     assert one(frame, method="ap", k=20)[["overlap_pct"]].isna().all()
-    text = table4.table4_tex(frame, provenance, list(paper["model"]))
+    text = TABLE.tex(shown, provenance)
     assert "--: not computed, or fewer heads than $k$." in text
     assert "Few prompts (as few as $n = 3$)" in text
     assert "Grey" not in text
     compiles(text)
 
 
-def test_the_highest_of_a_column_is_bold(paper, provenance):
+def test_the_highest_of_a_column_is_bold(made, provenance):
     flat = overlap(1)
     flat["overlap"] = flat["estimator"].map({"ap": 0.2, "hvp": 0.4, "gim": 0.1}).fillna(0.8)
-    frame = table4.table4_frame(with_key(flat, "m"), paper, 50)
-    text = table4.table4_tex(frame, provenance, [])
+    text = TABLE.tex(made(with_key(flat, "m")), provenance)
     assert text.count(r"\textbf{80.0}") == 6  # MS-HVP and IG, at each k
     assert text.count(r"\textbf") == 6
 
 
-def test_both_files_are_written(paper, provenance, tmp_path):
-    overlap(1).to_parquet(tmp_path / "a.parquet")
-    tex, csv = tmp_path / "table4.tex", tmp_path / "table4.csv"
-    params = PARAMS | {"settings": ["smollm2-135m/greater_than"]}
-    inputs = {"overlap": [str(tmp_path / "a.parquet")]}
-    table4.write(inputs, params, provenance, paper, str(tex), str(csv))
-    frame = pd.read_csv(csv, comment="#")
+def test_both_files_are_written(written, tmp_path):
+    summarize(overlap(1), **AT_K).to_parquet(tmp_path / "a.parquet")
+    inputs = {"overlap_summary": [tmp_path / "a.parquet"]}
+    frame, text = written("table4", inputs, ["smollm2-135m/greater_than"])
     assert len(frame) == 15
-    assert "% profile: embedded" in tex.read_text()
+    assert "% profile: embedded" in text

@@ -3,7 +3,7 @@ import importlib
 import pandas as pd
 import pytest
 
-from hvp_patching.reporting.table5 import NOTATION, table5_frame, table5_tex, write_table5
+from hvp_patching.reporting.tables.table5 import NOTATION, TABLE
 
 CODE = sorted({line.code for line in NOTATION if line.code})
 
@@ -20,8 +20,20 @@ def test_the_papers_symbols_are_all_there():
     assert all(line.meaning for line in NOTATION)
 
 
-def test_tex_golden_rows(provenance):
-    text = table5_tex(table5_frame(), provenance)
+def test_what_the_theory_computes_has_its_function():
+    code = {
+        line.symbol: line.code.removeprefix("hvp_patching.metrics.theory.") for line in NOTATION
+    }
+    assert code["R_3"] == "remainder"
+    assert code[r"\eta"] == "higher_order_slack"
+    assert code[r"F_\tau,\ U_\tau"] == "uncorrected"
+    assert code["S_U"] == code[r"\kappa_U"] == "selective_gap"
+    # the constant itself is a supremum over the path, which nothing computes
+    assert [symbol for symbol, name in code.items() if not name] == ["L"]
+
+
+def test_tex_golden_rows(show, provenance):
+    text = TABLE.tex(show("table5"), provenance)
     assert (
         r"$\rho$ & \raggedright reliability score of attribution patching, "
         r"undefined where AP is zero & "
@@ -31,13 +43,11 @@ def test_tex_golden_rows(provenance):
     ) in text.splitlines()
 
 
-def test_written_csv_reads_back(provenance, tmp_path):
-    frame = table5_frame()
-    write_table5(frame, provenance, tmp_path / "table5.tex", tmp_path / "table5.csv")
-    back = pd.read_csv(tmp_path / "table5.csv", comment="#", keep_default_na=False)
-    pd.testing.assert_frame_equal(back, frame, check_dtype=False)
-    assert (tmp_path / "table5.tex").read_text() == table5_tex(frame, provenance)
+def test_written_csv_reads_back(written, show):
+    back, text = written("table5", {}, [])
+    pd.testing.assert_frame_equal(back.fillna(""), show("table5").frame, check_dtype=False)
+    assert "selective" in text
 
 
-def test_compiles(provenance, compiles):
-    compiles(table5_tex(table5_frame(), provenance))
+def test_compiles(show, provenance, compiles):
+    compiles(TABLE.tex(show("table5"), provenance))

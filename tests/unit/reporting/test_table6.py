@@ -1,12 +1,9 @@
 import pandas as pd
 import pytest
 
-from hvp_patching.reporting import table6, table7
-from hvp_patching.reporting.files import ReportError
-from hvp_patching.reporting.lipschitz_table import COLUMNS, lipschitz_frame, lipschitz_tex
-from hvp_patching.reporting.number_format import count, interval, percent, significant
-from hvp_patching.reporting.published import load_published
-from hvp_patching.reporting.settings_notes import Setting
+from hvp_patching.reporting.results import ReportError
+from hvp_patching.reporting.tables.table6 import TABLE
+from hvp_patching.settings import Setting
 
 NAN = float("nan")
 SUMMARY = {
@@ -52,9 +49,15 @@ def layer_frame(n):
     )
 
 
-def made(summary, published, model, n=30, table=6, corruption=""):
-    setting = Setting(model, "factual", corruption)
-    return lipschitz_frame(summary, layer_frame(n), load_published(published, table), setting)
+@pytest.fixture
+def made(show):
+    def make(summary, model, n=30, table=6, corruption=""):
+        own = {"model": model, "task": "factual", "corruption": corruption}
+        layers = layer_frame(n).assign(**own)
+        frames = {"lipschitz": summary.assign(**own), "lipschitz_layers": layers}
+        return show(f"table{table}", [Setting(*own.values())], **frames)
+
+    return make
 
 
 def value(frame, quantity, statistic, column="value", layer=None):
@@ -64,9 +67,9 @@ def value(frame, quantity, statistic, column="value", layer=None):
     return rows[column].iloc[0]
 
 
-def test_frame_is_tidy_and_has_both_panels(summary, published):
-    frame = made(summary, published, "smollm2-135m")
-    assert tuple(frame.columns) == COLUMNS
+def test_frame_is_tidy_and_has_both_panels(summary, made):
+    frame = made(summary, "smollm2-135m").frame
+    assert list(frame.columns) == TABLE.columns.split()
     assert list(frame["panel"].unique()) == ["summary", "layers"]
     assert (frame["panel"] == "summary").sum() == len(summary)
     assert value(frame, "lipschitz_hat", "median") == 0.0012345
@@ -77,26 +80,24 @@ def test_frame_is_tidy_and_has_both_panels(summary, published):
     assert frame["published"].isna().all()
 
 
-def test_published_values_only_for_the_papers_model(summary, published):
-    frame = made(summary, published, "gpt2-small")
+def test_published_values_only_for_the_papers_model(summary, made):
+    frame = made(summary, "gpt2-small").frame
     assert value(frame, "lipschitz_hat", "max", "published") == 4.917
     assert value(frame, "bound_holds", "count", "published") == 2370
     assert pd.isna(value(frame, "cubic_bound", "p90", "published"))
     assert frame.loc[frame["panel"] == "layers", "published"].isna().all()
-    frame = made(summary, published, "gemma-2-2b", table=7)
+    frame = made(summary, "gemma-2-2b", table=7).frame
     assert value(frame, "bound_holds", "rate_pct", "published") == 95.0
-    assert made(summary, published, "gpt2-small", table=7)["published"].isna().all()
-    assert made(summary, published, "gpt2-small", corruption="zero")["published"].isna().all()
+    assert made(summary, "gpt2-small", table=7).frame["published"].isna().all()
+    assert made(summary, "gpt2-small", corruption="zero").frame["published"].isna().all()
 
 
-def lines(frame, provenance, model):
-    setting = Setting(model, "factual")
-    text = lipschitz_tex(frame, provenance, setting, ["gpt2-small"], "tab:lipschitz-6")
-    return text.splitlines()
+def lines(shown, provenance):
+    return TABLE.tex(shown, provenance).splitlines()
 
 
-def test_tex_golden_rows(summary, published, provenance):
-    found = lines(made(summary, published, "smollm2-135m"), provenance, "smollm2-135m")
+def test_tex_golden_rows(summary, made, provenance):
+    found = lines(made(summary, "smollm2-135m"), provenance)
     assert found[0] == "% profile: embedded; effort: quick"
     assert r"$\hat L$ & $1.2\times10^{-3}$ & 0.0345 & 0.250 & 12.3 \\" in found
     assert (
@@ -120,8 +121,8 @@ def test_tex_golden_rows(summary, published, provenance):
 
 
 @pytest.mark.parametrize(("n", "height"), [(30, 10), (26, 9), (2, 1), (0, 1)])
-def test_layers_stand_in_three_groups(summary, published, provenance, n, height):
-    found = lines(made(summary, published, "own", n), provenance, "own")
+def test_layers_stand_in_three_groups(summary, made, provenance, n, height):
+    found = lines(made(summary, "own", n), provenance)
     start = max(i for i, line in enumerate(found) if line == r"\midrule") + 1
     end = max(i for i, line in enumerate(found) if line == r"\bottomrule")
     rows = [line.removesuffix(r" \\").split(" & ") for line in found[start:end]]
@@ -132,8 +133,8 @@ def test_layers_stand_in_three_groups(summary, published, provenance, n, height)
         assert rows[0][:6] == ["0", r"$1.0\times10^{-3}$", "100", "10", "0.0110", "90.0"]
 
 
-def test_the_papers_lines_stand_below_ours(summary, published, provenance):
-    found = lines(made(summary, published, "gpt2-small"), provenance, "gpt2-small")
+def test_the_papers_lines_stand_below_ours(summary, made, provenance):
+    found = lines(made(summary, "gpt2-small"), provenance)
     ours = next(i for i, line in enumerate(found) if line.startswith(r"$\hat L$ & "))
     assert found[ours + 1].count("gray") == 5
     assert r"\textcolor{gray}{4.92}" in found[ours + 1]
@@ -143,88 +144,28 @@ def test_the_papers_lines_stand_below_ours(summary, published, provenance):
     assert "stands in" not in text
 
 
-def test_an_empty_or_repeated_summary_is_refused(summary, published):
-    with pytest.raises(ReportError, match="SmolLM2-135M, Factual: no Lipschitz summary"):
-        made(summary.iloc[:0], published, "smollm2-135m")
+def test_an_empty_or_repeated_summary_is_refused(summary, made):
+    with pytest.raises(ReportError, match="no Lipschitz summary; probe at least one prompt"):
+        made(summary.iloc[:0], "smollm2-135m")
     with pytest.raises(ReportError, match="two rows for lipschitz_hat / median"):
-        made(pd.concat([summary, summary]), published, "smollm2-135m")
+        made(pd.concat([summary, summary]), "smollm2-135m")
 
 
-@pytest.mark.parametrize(
-    ("table", "number", "model"), [(table6, 6, "gpt2-small"), (table7, 7, "gemma-2-2b")]
-)
+@pytest.mark.parametrize(("number", "model"), [(6, "gpt2-small"), (7, "gemma-2-2b")])
 def test_written_files_read_back_and_compile(
-    table, number, model, summary, published, provenance, tmp_path, compiles
+    number, model, summary, made, written, tmp_path, compiles
 ):
     summary.to_parquet(tmp_path / "summary.parquet")
     layer_frame(30).to_parquet(tmp_path / "layers.parquet")
-    inputs = {
-        key: [str(tmp_path / f"{name}.parquet")]
-        for key, name in (("lipschitz", "summary"), ("layers", "layers"))
-    }
-    params = {"settings": [f"{model}/my_task"], "direction": "noising"}
-    tex, csv = str(tmp_path / "table.tex"), str(tmp_path / "table.csv")
-    table.write(inputs, params, provenance, load_published(published, number), tex, csv)
-    back = pd.read_csv(csv, comment="#")
-    frame = made(summary, published, model, table=number)
+    inputs = {"lipschitz": ["summary"], "lipschitz_layers": ["layers"]}
+    inputs = {key: [tmp_path / f"{name}.parquet"] for key, (name,) in inputs.items()}
+    back, text = written(f"table{number}", inputs, [f"{model}/my_task"])
+    frame = made(summary, model, table=number).frame
     pd.testing.assert_series_equal(back["value"], frame["value"], check_dtype=False)
     assert back["published"].notna().sum() == frame["published"].notna().sum() > 10
-    text = (tmp_path / "table.tex").read_text()
     assert rf"\label{{tab:lipschitz-{number}}}" in text
     assert r"my\_task" in text
     compiles(text)
-    with pytest.raises(ReportError, match=f"Table {number} shows one model and task, got a/b, c/d"):
-        table.write(
-            inputs,
-            params | {"settings": ["a/b", "c/d"]},
-            provenance,
-            load_published(published, number),
-            tex,
-            csv,
-        )
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0.0, "0"),
-        (0.0012345, r"$1.2\times10^{-3}$"),
-        (-0.00999, r"$-1.0\times10^{-2}$"),
-        (0.009999, "0.0100"),
-        (0.01, "0.0100"),
-        (-0.5, "$-$0.500"),
-        (9.996, "10.0"),
-        (4.917, "4.92"),
-        (9876.0, "9{,}876"),
-        (1e5, r"$1.0\times10^{5}$"),
-        (float("inf"), r"$\infty$"),
-        (NAN, "--"),
-        (None, "--"),
-    ],
-)
-def test_three_digits(number, text):
-    assert significant(number) == text
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0.0, "0.00"),
-        (4.917, "4.92"),
-        (-0.001, "0.00"),
-        (9.996, "10.0"),
-        (99.96, "100"),
-        (-16.27, "$-$16.3"),
-        (1526.4, "1{,}526"),
-        (float("-inf"), r"$-$$\infty$"),
-        (NAN, "--"),
-    ],
-)
-def test_percent(number, text):
-    assert percent(number) == text
-
-
-def test_intervals_and_counts():
-    assert interval(0.5, 12.34) == r"{\scriptsize [0.50, 12.3]}"
-    assert interval(NAN, NAN) == ""
-    assert (count(1078.0), count(NAN)) == ("1{,}078", "--")
+    twice = {name: paths * 2 for name, paths in inputs.items()}
+    with pytest.raises(ValueError, match=f"Table {number} shows one model and task, got a/b, c/d"):
+        written(f"table{number}", twice, ["a/b", "c/d"])

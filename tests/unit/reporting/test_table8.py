@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.metrics.errors import ScoresError
-from hvp_patching.reporting import load_published, table8
-
-PARAMS = {"direction": "denoising", "resamples": 400, "seed": 0}
+from hvp_patching.aggregates import by_setting
+from hvp_patching.metrics.paired import paired, tally
+from hvp_patching.reporting.results import ReportError
+from hvp_patching.reporting.tables.table8 import IG as REFERENCE
+from hvp_patching.reporting.tables.table8 import MS_HVP, TABLE, verdict_sentence
 
 
 def errors(ms_hvp, ig):
@@ -29,23 +30,32 @@ def with_key(frame, model, task="ioi", corruption=""):
 
 
 @pytest.fixture
-def paper(published):
-    return load_published(published, 8)
+def made(show, each):
+    def make(*parts, **options):
+        table = pd.concat(parts)
+        pairs = each(table, paired, [REFERENCE], n_resamples=400)
+        counts = tally(pairs, [MS_HVP], REFERENCE)
+        settings = list(by_setting(table))
+        return show("table8", settings, options, paired=pairs, tally_ms_hvp=counts)
+
+    return make
+
+
+PARTS = (
+    with_key(errors(BETTER, IG), "gpt2-small"),
+    with_key(errors(WORSE, IG), "smollm2-135m"),
+    with_key(errors(EQUAL, IG), "smollm2-135m", "factual"),
+    with_key(errors(WORSE[:3], IG[:3]), "gemma-3-270m"),
+)
 
 
 @pytest.fixture
-def frame(paper):
-    parts = [
-        with_key(errors(BETTER, IG), "gpt2-small"),
-        with_key(errors(WORSE, IG), "smollm2-135m"),
-        with_key(errors(EQUAL, IG), "smollm2-135m", "factual"),
-        with_key(errors(WORSE[:3], IG[:3]), "gemma-3-270m"),
-    ]
-    return table8.table8_frame(pd.concat(parts), paper, 400, 0)
+def frame(made):
+    return made(*PARTS).frame
 
 
 def test_rows_have_both_means_their_difference_and_a_verdict(frame):
-    assert tuple(frame.columns) == table8.COLUMNS
+    assert list(frame.columns) == TABLE.columns.split()
     assert frame["verdict"].tolist() == ["win", "loss", "tie", "loss"]
     assert frame["ms_hvp_pct"][0] == pytest.approx(100 * BETTER.mean())
     assert frame["ig_pct"].tolist()[:3] == pytest.approx([100 * IG.mean()] * 3)
@@ -64,16 +74,17 @@ def test_the_paper_stands_beside_its_own_setting(frame):
     assert frame.loc[1:, "published_ms_hvp_pct"].isna().all()
 
 
-def test_verdicts_are_counted_and_those_of_few_prompts_named(frame):
-    assert table8.verdict_sentence(frame) == (
+def test_verdicts_are_counted_and_those_of_few_prompts_named(made):
+    assert verdict_sentence(made(*PARTS).results.one("tally_ms_hvp")) == (
         "MS-HVP against IG over 4 settings: 1 won, 1 tied, 2 lost. Of the decided ones 1 rest on "
         "fewer than 6 prompts, where no exact test can reach p < 0.05."
     )
-    assert "Of the decided" not in table8.verdict_sentence(frame[:3])
+    many = verdict_sentence(made(*PARTS[:3]).results.one("tally_ms_hvp"))
+    assert "Of the decided" not in many
 
 
-def test_the_fragment_shows_signs_and_verdicts(frame, paper, provenance, compiles):
-    text = table8.table8_tex(frame, provenance, list(paper["model"]), "denoising")
+def test_the_fragment_shows_signs_and_verdicts(made, provenance, compiles):
+    text = TABLE.tex(made(*PARTS, direction="denoising"), provenance)
     assert "$-$2.00" in text
     assert "$+$10.00" in text
     assert r"$\pm$0.34" in text
@@ -83,17 +94,18 @@ def test_the_fragment_shows_signs_and_verdicts(frame, paper, provenance, compile
     compiles(text)
 
 
-def test_a_missing_method_is_named(paper):
-    table = errors(BETTER, IG).query("estimator != 'ig_10'")
-    with pytest.raises(ScoresError, match="no errors of 'ig_10'"):
-        table8.table8_frame(with_key(table, "m"), paper)
+@pytest.mark.parametrize("absent", ["ms_hvp_5", "ig_10"])
+def test_a_setting_without_either_method_is_named(made, absent):
+    table = errors(BETTER, IG).query("estimator != @absent")
+    with pytest.raises(ReportError, match="m/ioi: no comparison of 'ms_hvp_5' with 'ig_10'"):
+        made(with_key(errors(BETTER, IG), "gpt2-small"), with_key(table, "m"))
 
 
-def test_both_files_are_written(paper, provenance, tmp_path):
-    errors(WORSE, IG).to_parquet(tmp_path / "a.parquet")
-    tex, csv = tmp_path / "table8.tex", tmp_path / "table8.csv"
-    params = PARAMS | {"settings": ["smollm2-135m/ioi"]}
-    inputs = {"errors": [str(tmp_path / "a.parquet")]}
-    table8.write(inputs, params, provenance, paper, str(tex), str(csv))
-    assert pd.read_csv(csv, comment="#")["verdict"].tolist() == ["loss"]
-    assert "0 won, 0 tied, 1 lost" in tex.read_text()
+def test_both_files_are_written(written, tmp_path):
+    pairs = paired(errors(WORSE, IG), [REFERENCE], n_resamples=400)
+    pairs.to_parquet(tmp_path / "a.parquet")
+    tally(pairs, [MS_HVP], REFERENCE).to_parquet(tmp_path / "b.parquet")
+    inputs = {"paired": [tmp_path / "a.parquet"], "tally_ms_hvp": [tmp_path / "b.parquet"]}
+    frame, text = written("table8", inputs, ["smollm2-135m/ioi"])
+    assert frame["verdict"].tolist() == ["loss"]
+    assert "0 won, 0 tied, 1 lost" in text

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.reporting import load_published, table9
-from hvp_patching.reporting.files import ReportError
+from hvp_patching.metrics.paired import paired, tally
+from hvp_patching.metrics.summary import summarize
+from hvp_patching.reporting.results import ReportError
+from hvp_patching.reporting.tables.table9 import TABLE, comparison_sentence
 
 COSTS = {"ap": 1, "hvp": 2, "ms_hvp_5": 10, "ih_pi_5": 10, "ih_dr_3": 18, "ih_dr_5": 50}
 BASE = np.array([0.30, 0.20, 0.25, 0.35, 0.15, 0.2, 0.3, 0.25])
@@ -21,19 +23,33 @@ def sweep(model, task="ioi", shares=SHARES, n=8):
     return pd.DataFrame(rows).assign(model=model, task=task, corruption="")
 
 
-@pytest.fixture
-def paper(published):
-    return load_published(published, 9)
+IHS = ["ih_pi_5", "ih_dr_3", "ih_dr_5"]
 
 
 @pytest.fixture
-def frame(paper):
-    both = pd.concat([sweep("pythia-410m"), sweep("gemma-3-270m")])
-    return table9.table9_frame(both, paper, 300, 0)
+def made(show, each):
+    def make(*parts, n_resamples=50):
+        table = pd.concat(parts)
+        pairs = each(table, paired, ["ap", "ms_hvp_5"], n_resamples=n_resamples)
+        means = each(table, summarize, n_resamples=n_resamples)
+        counts = tally(pairs, IHS, "ms_hvp_5")
+        return show("table9", sweep_summary=means, sweep_paired=pairs, tally_ih=counts)
+
+    return make
+
+
+@pytest.fixture
+def shown(made):
+    return made(sweep("pythia-410m"), sweep("gemma-3-270m"), n_resamples=300)
+
+
+@pytest.fixture
+def frame(shown):
+    return shown.frame
 
 
 def test_rows_are_means_and_gains_over_ap(frame):
-    assert tuple(frame.columns) == table9.COLUMNS
+    assert list(frame.columns) == TABLE.columns.split()
     first = frame[frame["model"] == "pythia-410m"].set_index("estimator")
     assert list(first.index) == ["ap", "ms_hvp_5", "ih_pi_5", "ih_dr_3", "ih_dr_5"]
     assert first["cost"].tolist() == [1, 10, 10, 18, 50]
@@ -64,22 +80,22 @@ def test_the_papers_rows_are_found_by_method_and_cost(frame):
     assert frame.loc[frame["model"] == "gemma-3-270m", "published_pct"].isna().all()
 
 
-def test_leads_are_counted(frame, paper):
+def test_leads_are_counted(shown, made):
     mean = 100 * BASE.mean()
-    assert table9.comparison_sentence(frame) == (
+    assert comparison_sentence(shown.results.one("tally_ih")) == (
         "MS-HVP has the lower error in 6 of 6 comparisons with integrated Hessians; their error "
         f"minus its own is {0.3 * mean:.2f} to {0.4 * mean:.2f} points."
     )
     trailing = sweep("m", shares=SHARES | {"ih_dr_5": 0.02})
-    text = table9.comparison_sentence(table9.table9_frame(trailing, paper, 50))
+    text = comparison_sentence(made(trailing).results.one("tally_ih"))
     assert "in 2 of 3 comparisons" in text
     assert f"is {-0.08 * mean:.2f} to" in text
     alone = sweep("m", shares={name: SHARES[name] for name in ("ap", "ms_hvp_5")})
-    assert table9.comparison_sentence(table9.table9_frame(alone, paper, 50)).startswith("No ")
+    assert comparison_sentence(made(alone).results.one("tally_ih")).startswith("No ")
 
 
-def test_the_fragment_compiles_and_shows_both(frame, paper, provenance, compiles):
-    text = table9.table9_tex(frame, provenance, list(paper["model"]))
+def test_the_fragment_compiles_and_shows_both(shown, provenance, compiles):
+    text = TABLE.tex(shown, provenance)
     assert "IH-DR (n=3)" in text
     assert r"$\pm$1.83" in text
     assert text.count(r"\textbf") == 2
@@ -89,18 +105,20 @@ def test_the_fragment_compiles_and_shows_both(frame, paper, provenance, compiles
 
 
 @pytest.mark.parametrize("name", ["ap", "ms_hvp_5"])
-def test_what_the_others_are_set_against_is_needed(paper, name):
+def test_what_the_others_are_set_against_is_needed(made, name):
     rest = {key: share for key, share in SHARES.items() if key != name}
     with pytest.raises(ReportError, match=f"needs the errors of '{name}'; add it to the sweep"):
-        table9.table9_frame(sweep("m", shares=rest), paper)
+        made(sweep("m", shares=rest))
 
 
-def test_both_files_are_written(paper, provenance, tmp_path):
+def test_both_files_are_written(written, tmp_path):
     own = sweep("m", n=4).drop(columns=["model", "task", "corruption"])
-    own.to_parquet(tmp_path / "a.parquet")
-    tex, csv = tmp_path / "table9.tex", tmp_path / "table9.csv"
-    params = {"settings": ["m/ioi"], "direction": "noising", "resamples": 50, "seed": 0}
-    inputs = {"sweep_errors": [str(tmp_path / "a.parquet")]}
-    table9.write(inputs, params, provenance, paper, str(tex), str(csv))
-    assert len(pd.read_csv(csv, comment="#")) == 5
-    assert "Few prompts (as few as $n = 4$)" in tex.read_text()
+    pairs = paired(own, ["ap", "ms_hvp_5"], n_resamples=50)
+    frames = {"sweep_summary": summarize(own), "sweep_paired": pairs}
+    frames["tally_ih"] = tally(pairs, IHS, "ms_hvp_5")
+    for name, frame in frames.items():
+        frame.to_parquet(tmp_path / name)
+    inputs = {name: [tmp_path / name] for name in frames}
+    frame, text = written("table9", inputs, ["m/ioi"])
+    assert len(frame) == 5
+    assert "Few prompts (as few as $n = 4$)" in text

@@ -1,0 +1,156 @@
+"""What is measured: every table under results/metrics, and how results are read.
+
+Each is the result of a rule of its name (`workflow/analyses.py`), one file per setting and site
+or, for the tally, one of several settings. A column means the same wherever it stands. Fractions
+are fractions: percent is a matter of presentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from hvp_patching.frames import (
+    CONVERGENCE_SWEEP,
+    COSTS,
+    PROBES,
+    PROMPTS,
+    SCORES,
+    SWEEP,
+    Frame,
+    FrameError,
+    holding,
+)
+from hvp_patching.settings import KEY, Setting
+
+READ = (PROMPTS, SCORES, SWEEP, CONVERGENCE_SWEEP, PROBES, COSTS, Frame("model", {"model": "id"}))
+MEANINGS = {
+    **{column: what for frame in READ for column, what in frame.columns.items()},
+    **holding("count", "n_prompts", "n_all_prompts", "n_records", "n_components", "n_nontrivial"),
+    **holding("count", "n", "n_zero_local", "n_unreliable", "wins", "ties", "losses", "k", "steps"),
+    "value": "mean or median over prompts, or what a statistic is worth",
+    **holding("end of the 95% prompt bootstrap", "ci_low", "ci_high"),
+    **holding("smallest or largest of a prompt", "lowest", "highest"),
+    "reduction": "1 - error / AP's error, a fraction",
+    **holding("end of the reduction's paired 95% interval", "reduction_low", "reduction_high"),
+    "top_k_relative_error": "fraction of the prompt's range of truth (section 4.1)",
+    "median_relative_error": "median |estimate - truth| / |truth|, a fraction (section 4.2)",
+    **holding("estimator of a pair; a difference is first - second", "first", "second"),
+    **holding("mean over prompts, a fraction", "first_value", "second_value", "error"),
+    **holding("difference of fractions", "difference", "smallest", "largest"),
+    "p": "paired bootstrap over prompts, two-sided",
+    "verdict": "of the first: win, tie or loss",
+    "weak": "count of decisions on fewer than frames.SMALLEST_SAMPLE prompts",
+    **holding(
+        "count by the sign of the difference", "lower", "higher", "lower_sure", "higher_sure"
+    ),
+    "overlap": "fraction of the k of a top list",
+    **holding("rank correlation, no unit", "kendall_tau", "spearman", "pearson"),
+    **holding("no unit", *(f"ndcg{by}_at_{k}" for by in ("", "_effect") for k in (5, 10, 20))),
+    **holding("rank from 1", "rank_truth", "rank_ap", "rank_hvp"),
+    **holding("true or false", "misranked", "flagged", "on_frontier"),
+    **holding("nats", "ap", "hvp", "network", "local", "mae", "ap_miss", "hvp_miss"),
+    "relative_to_ap": "mae / AP's",
+    "rho": "reliability score, no unit, empty where AP is 0",
+    **holding("reliability score, no unit", "tau", "rho_median", "rho_low", "rho_high"),
+    **holding("fraction of |truth|", "ap_error", "hvp_error", "selective_error", "error_max"),
+    **holding("fraction of components", "share", "flagged_share"),
+    "ceiling": "reduction of correcting all, a fraction",
+    **holding("fraction of the gain", "by_rho", "random_mean", "random_low", "random_high"),
+    **holding("name", "quantity", "quartile", "statistic", "family", "cause", "dtype"),
+    **holding("limit of a quartile", "low", "high"),
+    "auroc": "of rho, no unit",
+    "ratio_median": "|network| / |local|",
+    **holding("nats per cubed unit", *(f"lipschitz{of}" for of in ("_median", "_max"))),
+    "lipschitz_scalar_median": "nats per cubed unit",
+    "delta_norm_median": "units of the activation",
+    "bound_holds_rate": "fraction",
+    **holding("fraction of |truth|", "truth_rounding", "estimate_rounding", "floor"),
+    **holding("s", "seconds", "seconds_per_component"),
+    "forward_equivalents": "forward passes per component",
+    "break_even": "components from which AP is faster than the truth",
+}
+
+_METHOD = "estimator cost n_prompts value ci_low ci_high lowest highest"
+_PAIR = "first second first_value second_value difference ci_low ci_high p n_prompts verdict"
+_REDUCTION = "reduction reduction_low reduction_high"
+_ROW = "prompt_id layer index"
+MEASURED = {
+    "errors": "prompt_id estimator cost n_components n_nontrivial top_k_relative_error "
+    "median_relative_error",
+    "summary": _METHOD,
+    "medians": f"{_METHOD} {_REDUCTION} n_components n_nontrivial n_all_prompts",
+    "paired": _PAIR,
+    "sweep_errors": "prompt_id estimator cost top_k_relative_error",
+    "sweep_summary": _METHOD,
+    "sweep_paired": _PAIR,
+    "steepest_rise": f"{_ROW} estimator steps error",
+    "overlap": "prompt_id estimator k overlap",
+    "overlap_summary": "k estimator n_prompts value ci_low ci_high",
+    "overlap_paired": f"k {_PAIR}",
+    "recovery": "estimator k overlap",
+    "ranking": "estimator kendall_tau spearman ndcg_at_5 ndcg_at_10 ndcg_at_20 "
+    "ndcg_effect_at_5 ndcg_effect_at_10 ndcg_effect_at_20 n_components n_prompts",
+    "case_study": "layer index truth ap hvp rho rank_truth rank_ap rank_hvp misranked n_prompts",
+    "absolute_errors": "estimator n_prompts n_components n_records mae relative_to_ap "
+    + _REDUCTION,
+    "prefix": "n_prompts reduction",
+    "reliability": f"{_ROW} ap hvp truth rho ap_error hvp_error",
+    "flagged": f"{_ROW} ap hvp truth rho flagged ap_miss hvp_miss",
+    "agreement": "n spearman",
+    "operating": "tau flagged_share ap_error selective_error hvp_error reduction ceiling",
+    "selection": "share by_rho random_mean random_low random_high",
+    "layers": "layer rho_median rho_low rho_high ap_error hvp_error",
+    "auroc": "quantity quartile low high n n_unreliable auroc ci_low ci_high",
+    "curvature": f"{_ROW} ap network local ap_error",
+    "curvature_summary": "n_prompts n n_zero_local ratio_median spearman pearson",
+    "lipschitz": "quantity statistic value",
+    "lipschitz_layers": "layer n lipschitz_median lipschitz_scalar_median lipschitz_max "
+    "delta_norm_median bound_holds_rate",
+    "convergence": "dtype family steps estimator cost n_prompts n_components error error_max "
+    "truth_rounding estimate_rounding floor cause",
+    "frontier": "estimator cost n_prompts error ci_low ci_high n_components seconds "
+    "seconds_per_component forward_equivalents on_frontier break_even device threads",
+    "tally": "n wins ties losses weak lower lower_sure higher higher_sure smallest largest",
+}
+FRAMES: Mapping[str, Frame] = {frame.name: frame for frame in READ} | {
+    name: Frame(name, {column: MEANINGS[column] for column in columns.split()})
+    for name, columns in MEASURED.items()
+}
+
+
+def read_result(
+    name: str,
+    paths: Sequence[Path | str],
+    settings: Sequence[Setting],
+    sites: Sequence[str] = (),
+) -> pd.DataFrame:
+    """The rows of all files in order, each with the columns of its setting (and site) in front.
+
+    ``settings``, and ``sites`` if given, are parallel to ``paths``. Raises ``FrameError`` where the
+    lists differ in length or are empty, a setting (and site) occurs twice, or a file lacks a
+    column of ``FRAMES[name]``.
+    """
+    if len(paths) != len(settings) or (sites and len(sites) != len(paths)):
+        counts = f"{len(settings)} settings" + (f", {len(sites)} sites" if sites else "")
+        raise FrameError(f"{len(paths)} files of '{name}' but {counts}: give one of each per file")
+    if not paths:
+        raise FrameError(f"no settings for '{name}': choose at least one model and task")
+    found: dict[tuple[object, ...], pd.DataFrame] = {}
+    for i, (path, setting) in enumerate(zip(paths, settings, strict=True)):
+        key = (setting, *sites[i : i + 1])
+        if key in found:
+            raise FrameError(f"{', '.join(map(str, key))} is listed twice: give it once")
+        table = FRAMES[name].check(pd.read_parquet(path), str(path))
+        own = asdict(setting) | ({"site": sites[i]} if sites else {})
+        found[key] = pd.concat([pd.DataFrame(own, index=table.index), table], axis=1)
+    return pd.concat(found.values(), ignore_index=True)
+
+
+def by_setting(table: pd.DataFrame) -> dict[Setting, pd.DataFrame]:
+    """Each setting's rows of ``read_result``'s table, in order of appearance."""
+    groups = table.groupby(list(KEY), sort=False)
+    return {Setting(*map(str, key)): group for key, group in groups}

@@ -1,0 +1,84 @@
+"""The tables that pass from one room to another: their columns with units, and one check.
+
+Here are those that models are run for; `aggregates.py` has those that are measured on them. What
+stands here changes what is computed, so that it is kept apart from what is only read and shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+SMALLEST_SAMPLE = 6  # prompts: 2 * 0.5**6 = 0.031, the first exact test that reaches p < 0.05
+ALPHA = 0.05  # below this p, a comparison is decided
+
+# Operations of a cost table, beside ``derivative``'s and the baselines, which have their own names
+FORWARD, BASE_RUN, PATCHING, REVERSE = "forward", "base_run", "patching", "reverse_pass"
+# Methods that no score holds; the second is followed by k, as in ap_then_patching_10
+EXACT, SCREENED = "activation_patching", "ap_then_patching"
+COUNTS = (1, 10)  # of components computed at once, beside all of them
+
+
+def derivative(node: float, order: int) -> str:
+    """Name of the operation that computes f', …, f^(order) of a component at one node."""
+    return f"order_{order}_at_zero" if node == 0 else f"order_{order}"
+
+
+class FrameError(ValueError):
+    """A table that lacks what its readers need."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A table: its columns with what they hold, and how to have it made again."""
+
+    name: str
+    columns: Mapping[str, str]
+    again: str = "measure it again"
+
+    def check(self, table: pd.DataFrame, what: str = "") -> pd.DataFrame:
+        """The table itself; ``FrameError`` where it lacks columns. ``what`` names it, as a path."""
+        absent = [column for column in self.columns if column not in table.columns]
+        if absent:
+            named = what or f"the table '{self.name}'"
+            raise FrameError(f"{named} lacks the columns {', '.join(absent)}: {self.again}")
+        return table
+
+
+def holding(what: str, *names: str) -> dict[str, str]:
+    """Columns that hold the same."""
+    return dict.fromkeys(names, what)
+
+
+PROMPT = {"prompt_id": "name, unique in a setting"}
+COMPONENT = {"layer": "number from 0", "index": "head, neuron or 0 within the layer"}
+ROW = PROMPT | COMPONENT
+METHOD = {"estimator": "id, with its number of steps"}
+COST = {"cost": "nominal backward passes per component and prompt"}
+SCORE = ROW | METHOD | {"estimate": "nats", "truth": "f(1) - f(0), nats"} | COST
+
+PROMPTS = Frame("prompts", PROMPT | {"metric": "what m is, in words"}, "build the prompts again")
+SCORES = Frame("scores", SCORE, "score them again")
+SWEEP = Frame(
+    "sweep",
+    SCORE | {"truth_range": "max truth - min truth over all components, nats"},
+    "run the sweep again",
+)
+CONVERGENCE_SWEEP = Frame(
+    "convergence_sweep", SCORE | {"dtype": "of the model"}, "compute the convergence again"
+)
+PROBES = Frame(
+    "probes",
+    ROW
+    | holding("nats", "effect", "ap", "q")
+    | {"delta_norm": "norm of the patch, in units of the activation"}
+    | holding("nats per cubed unit of the activation", "lipschitz", "lipschitz_scalar"),
+    "probe again",
+)
+PLACE = {"device": "cpu or cuda", "threads": "count"}
+COSTS = Frame(
+    "costs",
+    {"operation": "name", "rows": "components that a call serves", "seconds": "s"} | PLACE,
+)

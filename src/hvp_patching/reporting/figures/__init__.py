@@ -1,0 +1,1 @@
+"""Figures: style and marks that notebooks share, and their files; no computation."""

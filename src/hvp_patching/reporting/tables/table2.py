@@ -1,0 +1,162 @@
+"""Table 2: top-5 relative error of six methods per model and task, the paper's beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isnan
+from types import MappingProxyType
+
+import pandas as pd
+
+from hvp_patching.frames import SMALLEST_SAMPLE
+from hvp_patching.reporting.latex import Block, Cell, Row, Tabular, Tex, bold, grey
+from hvp_patching.reporting.names import task_name
+from hvp_patching.reporting.paper import Number, Paper
+from hvp_patching.reporting.results import Record, ReportError, Results, records, records_by_key
+from hvp_patching.reporting.style import method_label
+from hvp_patching.reporting.table import Shown, Table
+
+AP = "ap"
+MARKS = MappingProxyType({"win": "better", "tie": "none", "loss": "worse"})
+SIGNS = MappingProxyType(
+    {"better": Tex(r"$^{\star}$"), "worse": Tex(r"$^{\circ}$"), "none": Tex("")}
+)
+USUAL_METRIC = "log-probability of the target"
+
+
+def rows(results: Results) -> Iterator[Record]:
+    """One line per model, task and method: our error in percent, and its mark against AP.
+
+    The options name the profile and, in order, the estimator of each method of the paper.
+    """
+    summary = records_by_key(results["summary"], ("model", "task", "estimator"), "Table 2")
+    against = results["paired"][results["paired"]["second"] == AP]
+    paired = records_by_key(against, ("model", "task", "first"), "Table 2")
+    metrics = results["prompts"].groupby(["model", "task"])["metric"].first()
+    for model, task in dict.fromkeys(key[:2] for key in summary):
+        if (model, task, AP) not in summary:
+            raise ReportError(f"{model}/{task}: Table 2 needs the errors of 'ap', which are absent")
+        for method, estimator in results.options["table2_columns"].items():
+            row: Record = {
+                "block": results.options["profile"],
+                "model": model,
+                "task": task,
+                "method": method,
+                "estimator": estimator,
+                "n_prompts": summary[model, task, AP]["n_prompts"],
+                "metric": metrics[model, task],
+                "mark": "none",
+            }
+            ours, beside_ap = (d.get((model, task, estimator)) for d in (summary, paired))
+            if ours is None:
+                row["missing_reason"] = "not computed"
+            else:
+                row["cost"] = ours["cost"]
+                row["top5_rel_error_pct"] = 100 * ours["value"]
+                row |= {name: 100 * ours[name] for name in ("ci_low", "ci_high")}
+            if beside_ap is not None:
+                row |= {"p_vs_ap": beside_ap["p"], "mark": MARKS[beside_ap["verdict"]]}
+            yield row
+
+
+def body(shown: Shown) -> Tabular:
+    """One line per model and task, and a grey one with the paper's values.
+
+    The lowest error of a line is bold; profiles that mix have a rule between them.
+    """
+    lines: list[Row] = []
+    blocks = shown.frame.groupby("block", sort=False)
+    for block, rows_of_profile in blocks:
+        lines += [Block(f"{block} profile")] if len(blocks) > 1 else []
+        for _, setting in rows_of_profile.groupby(["model", "task"], sort=False):
+            lines += _setting_rows(records(setting))
+    align = "lr" + "r" * shown.frame["estimator"].nunique()
+    return Tabular(_heading(shown.frame), lines, align)
+
+
+def _heading(frame: pd.DataFrame) -> list[Row]:
+    """Names of the columns, their steps where they have any, their cost where it is one."""
+    names: list[Cell] = ["Model / task", Tex("$n$")]
+    steps: list[Cell] = [grey("steps"), None]
+    costs: list[Cell] = [grey("cost"), None]
+    for estimator in frame["estimator"].unique():
+        name, _, step = method_label(estimator).removesuffix(")").partition(" (")
+        cost = frame.loc[frame["estimator"] == estimator, "cost"].dropna().unique()
+        names.append(name)
+        steps.append(grey(Tex(f"${step.replace('=', '{=}')}$")) if step else None)
+        costs.append(grey(f"{cost[0]:g}") if len(cost) == 1 else None)
+    return [names, steps, costs]
+
+
+def _setting_rows(methods: list[Record]) -> list[Row]:
+    first = methods[0]
+    ours: list[Cell] = [f"{first['model']} / {task_name(first['task'])}", int(first["n_prompts"])]
+    values = [round(method["top5_rel_error_pct"], 2) for method in methods]
+    lowest = min(value for value in values if not isnan(value))
+    for value, method in zip(values, methods, strict=True):
+        number = bold(f"{value:.2f}") if value == lowest else Tex(f"{value:.2f}")
+        ours.append(Tex("--") if isnan(value) else _overhang(number, SIGNS[method["mark"]]))
+    printed = [method["published_n"] for method in methods if pd.notna(method["published_n"])]
+    if not printed:
+        return [ours]
+    theirs: list[Cell] = [grey("paper"), grey(f"{printed[0]:g}")]
+    for method in methods:
+        value = method["published_pct"]
+        if pd.isna(value):
+            theirs.append(grey("--"))
+        else:
+            mark = SIGNS[method["published_mark"]]
+            theirs.append(_overhang(grey(f"{value:.2f}"), grey(mark) if mark else mark))
+    return [ours, theirs]
+
+
+def _overhang(text: Tex, mark: Tex) -> Tex:
+    """A mark that takes no width, so that digits stay aligned."""
+    return Tex(rf"{text}\rlap{{{mark}}}") if mark else text
+
+
+def notes(shown: Shown) -> list[str]:
+    """What marks and costs mean, other metrics than usual, and gaps."""
+    found: list[str] = [
+        Tex(
+            r"Lower is better; bold: lowest of a row. $^{\star}$ better, $^{\circ}$ worse than AP "
+            r"(paired bootstrap over prompts, $p < 0.05$). Cost: backward "
+            r"passes per component and prompt."
+        )
+    ]
+    unusual = shown.frame[shown.frame["metric"] != USUAL_METRIC]
+    for (task, metric), group in unusual.groupby(["task", "metric"], sort=False):
+        models = ", ".join(group["model"].unique())
+        found.append(f"Metric of {task_name(str(task))} ({models}): {metric}.")
+    gaps = shown.frame[shown.frame["top5_rel_error_pct"].isna()]
+    if len(gaps):
+        found.append(f"--: {', '.join(gaps['missing_reason'].unique())}.")
+    return found
+
+
+TABLE = Table(
+    name="table2",
+    settings="table2",
+    reads={"summary": "attn_heads", "paired": "attn_heads", "prompts": "attn_heads"},
+    options=("table2_columns",),
+    columns="block model task method estimator n_prompts cost top5_rel_error_pct ci_low ci_high "
+    "p_vs_ap mark published_pct published_mark published_n published_missing_reason "
+    "missing_reason metric",
+    rows=rows,
+    paper=Paper(
+        keys={"model": "model", "task": "task", "method": "method"},
+        cells={
+            "n_prompts": Number("n_prompts", "published_n"),
+            "cost_backward_passes": Number("cost"),
+            "top5_rel_error_pct": Number("top5_rel_error_pct", "published_pct"),
+        },
+        shows={"published_mark": "significance", "published_missing_reason": "missing_reason"},
+    ),
+    caption="Top-5 relative error of attention heads (percent, mean over prompts).",
+    label="tab:main-comparison",
+    body=body,
+    notes=notes,
+    grey="Grey: the paper's value, number of prompts and mark for the same setting.",
+    few=rf"below $n = {SMALLEST_SAMPLE}$ no exact test can reach $p < 0.05$, and marks and "
+    "intervals are",
+)

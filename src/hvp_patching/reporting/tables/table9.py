@@ -1,0 +1,138 @@
+"""Table 9: MS-HVP against integrated Hessians by cost, the paper's numbers beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hvp_patching.aggregates import by_setting
+from hvp_patching.reporting.cells import count, fixed, p_value, points, unsigned
+from hvp_patching.reporting.latex import Tabular, Tex, bold
+from hvp_patching.reporting.names import setting_label
+from hvp_patching.reporting.paper import Number, Paper
+from hvp_patching.reporting.results import (
+    Record,
+    ReportError,
+    Results,
+    records_by_key,
+    setting_of,
+)
+from hvp_patching.reporting.style import method_label
+from hvp_patching.reporting.table import Column, Shown, Table, grid, ours, theirs
+from hvp_patching.settings import KEY
+
+REFERENCE, AP = "ms_hvp_5", "ap"
+# our estimators and the paper's method of the same cost
+METHODS = {"ms_hvp_5": "ms_hvp", "ih_pi_5": "ih_pi", "ih_dr_3": "ih_dr", "ih_dr_5": "ih_dr"}
+
+
+def rows(results: Results) -> Iterator[Record]:
+    """One line per setting and estimator, AP first, in percent and percentage points.
+
+    p and verdict are the estimator's against MS-HVP; one that was not swept has no line.
+    """
+    pairs = by_setting(results["sweep_paired"])
+    for setting, group in by_setting(results["sweep_summary"]).items():
+        swept = records_by_key(group, ("estimator",), str(setting))
+        paired = records_by_key(pairs[setting], ("first", "second"), str(setting))
+        for needed in (AP, REFERENCE):
+            if (needed,) not in swept:
+                raise ReportError(
+                    f"{setting}: Table 9 needs the errors of '{needed}'; "
+                    "add it to the sweep's estimators"
+                )
+        for estimator in (AP, *METHODS):
+            if (estimator,) in swept:
+                found = swept[(estimator,)]
+                against = paired.get((estimator, REFERENCE), {})
+                gain = paired.get((estimator, AP), {})
+                yield {
+                    **found,
+                    "top5_rel_error_pct": 100 * found["value"],
+                    "vs_ap_pp": 100 * gain["difference"] if gain else None,
+                    "p_vs_ms_hvp": against.get("p"),
+                    "verdict_vs_ms_hvp": against.get("verdict"),
+                }
+
+
+SHOWN = (
+    Column("Method", ours("estimator", method_label), align="l"),
+    Column("Cost", ours("cost", count)),
+    Column(
+        "Error",
+        lambda row: bold(row["error"]) if row["error"] == row["lowest"] else row["error"],
+        theirs("published_pct", 2),
+    ),
+    Column(
+        "vs. AP",
+        lambda row: points(row["vs_ap_pp"]) if row["estimator"] != AP else None,
+        ours("published_abs_vs_ap_pp", unsigned),
+    ),
+    Column(
+        Tex("$p$"),
+        lambda row: p_value(row["p_vs_ms_hvp"]) if row["estimator"] != REFERENCE else None,
+    ),
+)
+
+
+def body(shown: Shown) -> Tabular:
+    """One block of lines per setting; a grey line under a method has the paper's values."""
+    error = shown.frame["top5_rel_error_pct"]
+    lowest = error.groupby([shown.frame[name] for name in KEY]).transform("min")
+    frame = shown.frame.assign(error=error.map(fixed), lowest=lowest.map(fixed))
+    return grid(frame, SHOWN, KEY, _title)
+
+
+def _title(row: Record) -> str:
+    return Tex(rf"{setting_label(setting_of(row))} ($n = {count(row['n_prompts'])}$)")
+
+
+def comparison_sentence(tally: Record) -> str:
+    """How often MS-HVP has the lower error, and by how many points it leads or trails."""
+    if not tally["n"]:
+        return "No integrated Hessians were swept."
+    return (
+        f"MS-HVP has the lower error in {tally['higher']} of {tally['n']} comparisons with "
+        f"integrated Hessians; their error minus its own is {100 * tally['smallest']:.2f} to "
+        f"{100 * tally['largest']:.2f} points."
+    )
+
+
+TABLE = Table(
+    name="table9",
+    settings="table9",
+    reads={"sweep_summary": "attn_heads", "sweep_paired": "attn_heads", "tally_ih": ""},
+    columns="model task corruption estimator cost n_prompts top5_rel_error_pct vs_ap_pp "
+    "p_vs_ms_hvp verdict_vs_ms_hvp published_pct published_abs_vs_ap_pp",
+    rows=rows,
+    paper=Paper(
+        keys={
+            "model": "model",
+            "task": "task",
+            "method": lambda row: METHODS.get(row["estimator"]),
+            "cost_backward_passes": "cost",
+        },
+        cells={
+            "top5_rel_error_pct": Number("top5_rel_error_pct", "published_pct"),
+            "reported_abs_change_vs_ap_pp": Number(
+                lambda row: abs(row["vs_ap_pp"]), "published_abs_vs_ap_pp"
+            ),
+        },
+    ),
+    caption="MS-HVP against integrated Hessians: top-5 relative error of attention heads, percent, "
+    "mean over prompts.",
+    label="tab:integrated-hessians",
+    body=body,
+    notes=lambda shown: [
+        comparison_sentence(shown.results.one("tally_ih")),
+        Tex(
+            r"Cost: backward passes per component and prompt. vs. AP: error minus AP's in "
+            r"percentage points, negative where better. $p$: against MS-HVP (paired bootstrap over "
+            r"prompts). Bold: lowest error. IH-DR takes an $n \times n$ grid."
+        ),
+    ],
+    grey=Tex(
+        "Grey: the paper's value for the same setting; the sign of its change against AP is "
+        r"unknown, and printed as $\pm$."
+    ),
+    few="p-values are",
+)

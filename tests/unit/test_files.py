@@ -1,0 +1,57 @@
+import errno
+import os
+
+import pandas as pd
+import pytest
+
+from hvp_patching.files import WriteError, write_table, write_text
+
+
+def test_writes_utf8_and_makes_folders(tmp_path):
+    path = tmp_path / "tables" / "a.csv"
+    write_text(path, "δ\n")
+    assert path.read_bytes() == "δ\n".encode()
+    assert os.listdir(path.parent) == ["a.csv"]
+
+
+def test_a_new_file_is_readable_as_any_other(tmp_path):
+    (tmp_path / "plain").write_text("x")
+    write_text(tmp_path / "ours", "x")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_full_disk_keeps_the_old_file_and_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "table2.tex"
+    write_text(path, "old")
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(WriteError, match=r"could not write .*table2\.tex: No space left") as caught:
+        write_text(path, "new")
+    assert "\n" not in str(caught.value)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["table2.tex"]
+
+
+def test_tables_are_written_whole(tmp_path, monkeypatch):
+    frame = pd.DataFrame({"a": [1, 2]})
+    write_table(tmp_path / "new" / "a.parquet", frame)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "new" / "a.parquet"), frame)
+
+    def broken(self, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("in the middle")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", broken)
+    with pytest.raises(RuntimeError):
+        write_table(tmp_path / "new" / "a.parquet", frame)
+    assert os.listdir(tmp_path / "new") == ["a.parquet"]
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "new" / "a.parquet"), frame)
+
+
+def test_folder_that_is_a_file(tmp_path):
+    (tmp_path / "tables").write_text("")
+    with pytest.raises(WriteError, match=r"could not write .*a\.csv"):
+        write_text(tmp_path / "tables" / "a.csv", "x")

@@ -1,0 +1,97 @@
+"""What is measured: one line per aggregate, each a rule that makes the frame of that name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A function of hvp_patching.metrics ('module.function'), the results it reads, its options."""
+
+    function: str
+    reads: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def module(self) -> str:
+        """Where the function stands, as in 'metrics/errors'."""
+        return f"metrics/{self.function.split('.')[0]}"
+
+
+@dataclass(frozen=True)
+class Overall(Analysis):
+    """An analysis of the settings of one configuration key together; reads one result of each."""
+
+    settings: str = ""
+    site: str = "attn_heads"
+
+
+def analyses(config: Config) -> dict[str, Analysis]:
+    """Every analysis of one setting and site, by the name of its result."""
+    metrics = config["metrics"]
+    trivial = {"trivial_effect": metrics["trivial_effect"]}
+    seed = {"seed": metrics["bootstrap_seed"]}
+    resamples = {"n_resamples": metrics["bootstrap_resamples"], **seed}
+    top_k = {"k": metrics["top_k"]}
+    tau, unreliable = {"tau": config["tau"]}, {"unreliable": config["unreliable"]}
+    at_k = {"column": "overlap", "by": ["k"], **resamples}
+    return {
+        "errors": Analysis("errors.prompt_errors", ("scores",), top_k | trivial),
+        "summary": Analysis("summary.summarize_errors", ("errors",), resamples),
+        "medians": Analysis("summary.medians", ("errors",), resamples),
+        "paired": Analysis(
+            "paired.paired", ("errors",), {"references": ["ap", "ig_10"], **resamples}
+        ),
+        "sweep_errors": Analysis("sweep.sweep_errors", ("sweep",), top_k),
+        "sweep_summary": Analysis("summary.summarize", ("sweep_errors",), resamples),
+        "sweep_paired": Analysis(
+            "paired.paired", ("sweep_errors",), {"references": ["ap", "ms_hvp_5"], **resamples}
+        ),
+        "steepest_rise": Analysis("sweep.steepest_rise", ("sweep",)),
+        "overlap": Analysis("ranking.top_k_overlap", ("scores",)),
+        "overlap_summary": Analysis("summary.summarize", ("overlap",), at_k),
+        "overlap_paired": Analysis("paired.paired", ("overlap",), {"references": ["ap"], **at_k}),
+        "recovery": Analysis("ranking.top_k_recovery", ("scores",)),
+        "ranking": Analysis("ranking.rank_agreement", ("scores",)),
+        "case_study": Analysis("ranking.case_study", ("scores",)),
+        "absolute_errors": Analysis("absolute.absolute_errors", ("scores",), resamples),
+        "prefix": Analysis("prefix.reduction_by_prefix", ("scores",), trivial),
+        "reliability": Analysis("diagnosis.reliability_table", ("scores",), trivial),
+        "flagged": Analysis("diagnosis.flag", ("reliability",), tau),
+        "agreement": Analysis("diagnosis.agreement", ("reliability",)),
+        "operating": Analysis("diagnosis.operating_curve", ("reliability",)),
+        "selection": Analysis("diagnosis.selection_curve", ("reliability",), seed),
+        "layers": Analysis("diagnosis.layer_profile", ("reliability",)),
+        "auroc": Analysis("auroc.auroc_by_quartile", ("probes",), unreliable | trivial | resamples),
+        "curvature": Analysis("curvature.curvature_gap", ("scores",), trivial),
+        "curvature_summary": Analysis("curvature.curvature_summary", ("scores",), trivial),
+        "lipschitz": Analysis("lipschitz.lipschitz_summary", ("probes",), trivial),
+        "lipschitz_layers": Analysis("lipschitz.lipschitz_by_layer", ("probes",), trivial),
+        "convergence": Analysis("convergence.convergence_errors", ("convergence_sweep",)),
+        "frontier": Analysis(
+            "frontier.frontier",
+            ("sweep_errors", "scores", "costs"),
+            {"top_k": metrics["top_k"], **resamples},
+        ),
+    }
+
+
+def overall(config: Config) -> dict[str, Overall]:
+    """Every analysis of several settings together, by the name of its result."""
+    ihs = ["ih_pi_5", "ih_dr_3", "ih_dr_5"]
+    return {
+        "tally_ms_hvp": Overall(
+            "paired.tally", ("paired",), {"firsts": ["ms_hvp_5"], "second": "ig_10"}, "table2"
+        ),
+        "tally_ih": Overall(
+            "paired.tally", ("sweep_paired",), {"firsts": ihs, "second": "ms_hvp_5"}, "table9"
+        ),
+        "tally_gim": Overall(
+            "paired.tally", ("overlap_paired",), {"firsts": ["gim"], "second": "ap"}, "table2"
+        ),
+    }
