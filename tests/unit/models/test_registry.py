@@ -75,9 +75,7 @@ def test_sizes_are_those_of_table_1() -> None:
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_registered_model_states_its_sizes(name: str) -> None:
-    sizes = get_spec(name).sizes
-    assert sizes is not None
-    assert sizes.width % sizes.heads == 0 or name in {"gemma-2-9b", "tiny-gemma2"}
+    assert get_spec(name).sizes is not None
 
 
 @pytest.mark.parametrize("name", FAMILIES)
