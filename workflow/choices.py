@@ -10,6 +10,7 @@ from typing import Any
 from code_inputs import PACKAGE, ROOT, SRC, project_file
 from snakemake.exceptions import WorkflowError
 
+from hvp_patching.models.content import checkpoint_content
 from hvp_patching.settings import Setting
 
 # One module per baseline: their names are known without importing torch.
@@ -109,13 +110,14 @@ def checkpoint_files(config: Mapping[str, Any], model: str) -> list[str]:
     return [str(path) for path in sorted(found) if path.is_file()]
 
 
-def checkpoint_stamps(config: Mapping[str, Any], model: str) -> dict[str, list[int]]:
-    """Size and time of change (ns) of each of them: older files in their place count as new."""
-    stamps = {}
-    for path in map(Path, checkpoint_files(config, model)):
-        status = path.stat()
-        stamps[path.name] = [status.st_size, status.st_mtime_ns]
-    return stamps
+def checkpoint_identity(config: Mapping[str, Any], model: str) -> str:
+    """What identifies the content of that checkpoint, "" without one or where it cannot be read.
+
+    Other content reruns the model whatever its files' times of change; an unchanged one is not
+    read again.
+    """
+    local = config["model_folders"].get(model)
+    return checkpoint_content(local, f"data/models/{model}/hvp_model.json") if local else ""
 
 
 def model_source(model: str) -> str:

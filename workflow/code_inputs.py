@@ -25,7 +25,7 @@ CACHE = Path(".snakemake") / "code_inputs.json"
 FORMAT = 1  # of the cache
 # Modules that change no number: another model's entry, message or check reruns nothing.
 WITHOUT_NUMBERS = frozenset(
-    f"{PACKAGE}.{name}" for name in ("models.notices", "models.registry", "files")
+    f"{PACKAGE}.{name}" for name in ("checking", "files", "models.notices", "models.registry")
 )
 # Modules whose work reaches later rules as files: weights with their identity, prompts. The rules
 # that make these files name them (`weights_code`, `prompt_sources`).
@@ -138,11 +138,16 @@ def _closure(files: Iterable[str], stops: frozenset[str] = frozenset()) -> set[s
     todo = list(files)
     while todo:
         file = todo.pop()
-        if file not in found and _module(file) not in stops:
+        if file not in found and not _within(_module(file), stops):
             found.add(file)
             if _module(file) not in LISTS:
                 todo += _imported_files(file)
     return found
+
+
+def _within(module: str, stops: frozenset[str]) -> bool:
+    """Whether a module is one of `stops` or lies in a package that is."""
+    return any(f"{module}.".startswith(f"{stop}.") for stop in stops)
 
 
 @cache

@@ -17,6 +17,7 @@ import torch
 
 from hvp_patching.baselines import BASELINES, BASELINES_VERSION
 from hvp_patching.environments import current_environment
+from hvp_patching.models.identity import current_identity
 from hvp_patching.paths.jets import ENGINE_VERSION, Jets, normalise_request, path_jets
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, Request, no_progress
 from hvp_patching.paths.taylor import MAX_ORDER
@@ -102,8 +103,8 @@ class ProbeKey(PromptKey):
 
 
 def weights_identity(model: Any) -> str:
-    """What names the model's weights in every key; the model is one that carries it."""
-    return str(model.hvp_identity)
+    """What names the model's weights in every key, as they are now: edits in place are seen."""
+    return current_identity(model)
 
 
 def prompt_fields(model: Any, tokens: TokenPair, site: str, direction: str) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def stored_jets(
     """path_jets through the store: the jets, and how many of the nodes had to be computed.
 
     An entry of a higher order serves a request for a lower one. Needs a model from load_model
-    (its `hvp_identity` names the weights). Errors as in path_jets.
+    or from_huggingface, which name their weights. Errors as in path_jets.
     """
     request = normalise_request(nodes, 0)
     tokens = as_token_pair(model, tokens)

@@ -115,19 +115,20 @@ def test_the_files_of_a_local_checkpoint_are_those_that_change_a_number(tmp_path
     folder.mkdir(parents=True)
     names = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "merges.txt"}
     for name in (*names, "README.md", "pytorch_model.bin"):
-        (folder / name).write_text("1")
+        (folder / name).write_text("1" if name != "config.json" else "{}")
     config = load(model_folders={"gpt2-small": "~/a b/{x}"})
     found = choices.checkpoint_files(config, "gpt2-small")
     assert {Path(path).name for path in found} == names
     assert choices.checkpoint_files(config, "pythia-1b") == []
 
-    before = choices.checkpoint_stamps(config, "gpt2-small")
-    assert set(before) == names
-    for name in sorted(names):
+    seen = {choices.checkpoint_identity(config, "gpt2-small")}
+    assert choices.checkpoint_identity(config, "pythia-1b") == ""
+    for name in sorted(names - {"config.json"}):
+        (folder / name).write_text("2")
         os.utime(folder / name, (1, 1))  # an older file in its place
-        after = choices.checkpoint_stamps(config, "gpt2-small")
-        assert {key for key in names if after[key] != before[key]} == {name}
-        before = after
+        seen.add(choices.checkpoint_identity(config, "gpt2-small"))
+    assert "" not in seen
+    assert len(seen) == len(names)
 
 
 def test_prompts_depend_on_the_data_that_the_library_reads(tmp_path, monkeypatch):

@@ -16,16 +16,18 @@ import hvp_patching
 SOURCE = Path(hvp_patching.__file__).parent
 # A module imports only from its own package and from packages of a lower level.
 LEVELS = [
-    {"failures", "files", "isolation", "settings"},
+    {"environments", "failures", "files", "isolation", "settings"},
     {"frames"},
     {"aggregates"},
     {"models", "prompts", "sites"},
     {"paths"},
     {"estimators", "baselines"},
+    {"store"},
     {"cache"},
     {"metrics"},
     {"scores", "screening"},
     {"costs", "sweeps"},
+    {"checking"},
     {"circuits", "features"},
     {"claims"},
     {"reporting"},

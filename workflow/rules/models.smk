@@ -1,6 +1,6 @@
 """Defines rules that bring model weights into data/models and describe what was loaded."""
 
-from choices import checkpoint_files, checkpoint_stamps, model_source, prompt_data
+from choices import checkpoint_files, checkpoint_identity, model_source, prompt_data
 from code_inputs import script_code, sources, weights_code
 
 
@@ -26,7 +26,7 @@ rule prepare_model:
         mem_mb=6000,
     params:
         folder=lambda wildcards: config["model_folders"].get(wildcards.model),
-        stamps=lambda wildcards: checkpoint_stamps(config, wildcards.model),
+        content=lambda wildcards: checkpoint_identity(config, wildcards.model),
         revision=lambda wildcards: config["model_revisions"].get(wildcards.model),
         source=lambda wildcards: model_source(wildcards.model),
     message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
+from typing import cast
 
 import pandas as pd
 import torch
@@ -15,7 +16,8 @@ from hvp_patching.checking.grad_drop import atp_star_again, atp_star_qkv_again
 from hvp_patching.checking.plain import Move
 from hvp_patching.checking.reference import FORWARD, path_sizes
 from hvp_patching.checking.subject import Subject
-from hvp_patching.paths.base_run import base_run, log_probability
+from hvp_patching.paths.base_run import base_run
+from hvp_patching.paths.run import log_probability
 from hvp_patching.sites import Component, get_site, layer_sizes, resolve_components
 
 AGAIN = "computing it again, past the store"
@@ -33,7 +35,7 @@ def check_baseline(check: Check, subject: Subject, name: str, estimates: pd.Data
     rows: list[Component] = [(int(i), int(j)) for i, j in table.index]
 
     def verify(chosen: Sequence[Component]) -> Iterator[Comparison]:
-        ours = [float(table.at[component]) for component in chosen]
+        ours = [float(cast(float, table.at[component])) for component in chosen]
         yield from verify_baseline(check, subject, name, chosen, ours)
 
     check.rows(subject.prompt, rows, verify)

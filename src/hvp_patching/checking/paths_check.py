@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from statistics import median_low
+from typing import Any
 
 import pandas as pd
 import torch
@@ -68,7 +69,7 @@ def check_scores(check: Check, subject: Subject, scores: pd.DataFrame) -> None:
         )
         for name in dict.fromkeys(row[2] for row in chosen if row[2] in BASELINES):
             components = [(layer, index) for layer, index, other in chosen if other == name]
-            ours = [float(table.at[(*c, name), "estimate"]) for c in components]
+            ours = [_number(table, (*c, name), "estimate") for c in components]
             yield from verify_baseline(check, subject, name, components, ours)
 
     check.rows(subject.prompt, rows, verify)
@@ -91,10 +92,12 @@ def _verify_rules(
         for layer, index, name in rows:
             at = {node: v for (i, j, node), v in found.items() if (i, j) == (layer, index)}
             where = _place(subject, layer, index)
-            ours = table.loc[(layer, index, name)]
+            ours, truth = (
+                _number(table, (layer, index, name), column) for column in ("estimate", "truth")
+            )
             value, tolerance = _estimate(rules[name], at)
-            yield Comparison(f"{where}, {name}", method, ours["estimate"], value, tolerance)
-            yield Comparison(f"{where}, effect", method, ours["truth"], *_effect(at))
+            yield Comparison(f"{where}, {name}", method, ours, value, tolerance)
+            yield Comparison(f"{where}, effect", method, truth, *_effect(at))
 
 
 def _estimate(rule: Estimator, at: dict[float, Values]) -> tuple[float, float]:
@@ -141,7 +144,7 @@ def check_probes(
                 at = dict(zip(at_nodes, values[i * len(at_nodes) :], strict=False))
                 for name, value, tolerance in _scalars(subject, (layer, index), at):
                     where = f"{_place(subject, layer, index)}, {name}"
-                    ours = float(table.at[(layer, index), name])
+                    ours = _number(table, (layer, index), name)
                     yield Comparison(where, method, ours, value, tolerance)
                 if method == FORWARD:
                     yield _vector_comparison(subject, (layer, index), at, table)
@@ -206,9 +209,7 @@ def _vector_comparison(
         errors[node] = float(found.errors[1].norm() + rounding)
     value, tolerance = _steepest(vectors, errors, norm, 2)
     where = f"{_place(subject, layer, index)}, lipschitz"
-    return Comparison(
-        where, REVERSE, float(table.at[(layer, index), "lipschitz"]), value, tolerance
-    )
+    return Comparison(where, REVERSE, _number(table, (layer, index), "lipschitz"), value, tolerance)
 
 
 def _one(where: str, method: str, ours: float, other: Values, order: int) -> Comparison:
@@ -218,3 +219,8 @@ def _one(where: str, method: str, ours: float, other: Values, order: int) -> Com
 
 def _place(subject: Subject, layer: int, index: int) -> str:
     return f"{subject.prompt}, layer {layer}, index {index}"
+
+
+def _number(table: pd.DataFrame, row: tuple[Any, ...], column: str) -> float:
+    value: Any = table.at[row, column]
+    return float(value)

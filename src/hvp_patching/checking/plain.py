@@ -179,7 +179,8 @@ class PlainPaths:
                 logits_to_keep=1,
                 return_type="logits",
             )
-        return logits[:, -1]
+        last: torch.Tensor = logits[:, -1]
+        return last
 
 
 def reader(found: dict[int, torch.Tensor], layer: int) -> Callable[..., None]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .corruptions import CORRUPTIONS, NEED_DONORS, corrupt
-from .data_files import data_folder
-from .pair import (
+from hvp_patching.prompts.corruptions import CORRUPTIONS, NEED_DONORS, corrupt
+from hvp_patching.prompts.data_files import data_folder
+from hvp_patching.prompts.pair import (
     PromptError,
     PromptPair,
     TokenizerCarrier,
@@ -18,11 +18,11 @@ from .pair import (
     decode,
     tokenize,
 )
-from .registry import TASKS, get_task
-from .task import Donors, Task
+from hvp_patching.prompts.registry import TASKS, get_task
+from hvp_patching.prompts.task import Donors, Task
 
 if TYPE_CHECKING:
-    from .validation import build, read_prompts, write_prompts
+    from hvp_patching.prompts.validation import build, read_prompts, write_prompts
 
 __all__ = [
     "CORRUPTIONS",

@@ -7,8 +7,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from .forms import ZERO_CORRUPTION, TokenizerCarrier, TokenPair, UnfitPrompt, label
-from .texts import as_integer
+from hvp_patching.prompts.forms import (
+    ZERO_CORRUPTION,
+    TokenizerCarrier,
+    TokenPair,
+    UnfitPrompt,
+    label,
+)
+from hvp_patching.prompts.texts import as_integer
 
 SIDES = ("clean_ids", "corrupted_ids", "target_ids")
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from .entity_swap import relation
-from .ioi import names
-from .pair import (
+from hvp_patching.prompts.entity_swap import relation
+from hvp_patching.prompts.ioi import names
+from hvp_patching.prompts.pair import (
     ZERO_CORRUPTION,
     PromptError,
     PromptPair,
@@ -25,8 +25,8 @@ from .pair import (
     prompt_ids,
     target_ids,
 )
-from .seeded import draw
-from .task import Donors
+from hvp_patching.prompts.seeded import draw
+from hvp_patching.prompts.task import Donors
 
 RANDOM_POSITION = 3
 # One token is what the other corruptions change; an entity swap is to change more (appendix E.4).

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from .pair import PromptError
+from hvp_patching.prompts.pair import PromptError
 
 ENVIRONMENT_VARIABLE = "HVP_PATCHING_DATA"
 

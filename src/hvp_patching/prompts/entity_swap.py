@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .data_files import read_table
-from .pair import PromptError, PromptPair, UnfitPrompt, label
-from .seeded import digest, shuffled
-from .task import Task, take
+from hvp_patching.prompts.data_files import read_table
+from hvp_patching.prompts.pair import PromptError, PromptPair, UnfitPrompt, label
+from hvp_patching.prompts.seeded import digest, shuffled
+from hvp_patching.prompts.task import Task, take
 
 FILE = "entity_swap.csv"
 COLUMNS = ("relation", "template", "entity", "answer")

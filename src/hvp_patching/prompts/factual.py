@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .data_files import read_table
-from .pair import PromptError, PromptPair
-from .seeded import digest, shuffled
-from .task import Task, take
+from hvp_patching.prompts.data_files import read_table
+from hvp_patching.prompts.pair import PromptError, PromptPair
+from hvp_patching.prompts.seeded import digest, shuffled
+from hvp_patching.prompts.task import Task, take
 
 FILE = "factual.csv"
 COLUMNS = ("prompt", "answer", "relation")

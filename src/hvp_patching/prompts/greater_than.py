@@ -10,10 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from .data_files import read_lists
-from .pair import PromptError, PromptPair, TokenizerCarrier, UnfitPrompt, encode, label, pieces
-from .seeded import shuffled
-from .task import METRIC, Task, take
+from hvp_patching.prompts.data_files import read_lists
+from hvp_patching.prompts.pair import (
+    PromptError,
+    PromptPair,
+    TokenizerCarrier,
+    UnfitPrompt,
+    encode,
+    label,
+    pieces,
+)
+from hvp_patching.prompts.seeded import shuffled
+from hvp_patching.prompts.task import METRIC, Task, take
 
 FILE = "greater_than.yaml"
 TEMPLATE = "The {noun} lasted from the year {century}{year:02d} to the year {century}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .data_files import read_lists
-from .pair import PromptPair
-from .seeded import draw
-from .task import Task, take
+from hvp_patching.prompts.data_files import read_lists
+from hvp_patching.prompts.pair import PromptPair
+from hvp_patching.prompts.seeded import draw
+from hvp_patching.prompts.task import Task, take
 
 FILE = "ioi.yaml"
 # Ten times what the paper needs at most, and still a vanishing part of the possible combinations.

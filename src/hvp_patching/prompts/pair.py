@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .checks import check_ids, check_length, vocabulary_size
-from .forms import (
+from hvp_patching.prompts.checks import check_ids, check_length, vocabulary_size
+from hvp_patching.prompts.forms import (
     ZERO_CORRUPTION,
     Pair,
     PromptError,
@@ -19,7 +19,15 @@ from .forms import (
     UnfitPrompt,
     label,
 )
-from .texts import bos_ids, check_unicode, decode, encode, pieces, prompt_ids, target_ids
+from hvp_patching.prompts.texts import (
+    bos_ids,
+    check_unicode,
+    decode,
+    encode,
+    pieces,
+    prompt_ids,
+    target_ids,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import entity_swap, factual, greater_than, ioi
-from .pair import PromptError
-from .task import Task
+from hvp_patching.prompts import entity_swap, factual, greater_than, ioi
+from hvp_patching.prompts.pair import PromptError
+from hvp_patching.prompts.task import Task
 
 TASKS: dict[str, Task] = {
     "ioi": ioi.TASK,

@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from .pair import PromptError, PromptPair, TokenizerCarrier, UnfitPrompt, encode, label, pieces
-from .seeded import digest
+from hvp_patching.prompts.pair import (
+    PromptError,
+    PromptPair,
+    TokenizerCarrier,
+    UnfitPrompt,
+    encode,
+    label,
+    pieces,
+)
+from hvp_patching.prompts.seeded import digest
 
 METRIC = "log-probability of the target"
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from .forms import PromptError, PromptPair, TokenizerCarrier, UnfitPrompt, label
+from hvp_patching.prompts.forms import PromptError, PromptPair, TokenizerCarrier, UnfitPrompt, label
 
 
 def encode(model: TokenizerCarrier, text: str) -> tuple[int, ...]:

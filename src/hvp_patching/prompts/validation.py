@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from .corruptions import CORRUPTIONS, NEED_DONORS, OPTIONS, check_corruption
-from .pair import (
+from hvp_patching.prompts.corruptions import CORRUPTIONS, NEED_DONORS, OPTIONS, check_corruption
+from hvp_patching.prompts.pair import (
     PromptError,
     PromptPair,
     TokenizerCarrier,
@@ -23,8 +23,8 @@ from .pair import (
     check_ids,
     decode,
 )
-from .registry import get_task
-from .task import Donors, Task, check_count
+from hvp_patching.prompts.registry import get_task
+from hvp_patching.prompts.task import Donors, Task, check_count
 
 _IDS = pa.list_(pa.int64())
 SCHEMA = pa.schema(
