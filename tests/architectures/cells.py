@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import hvp_patching as hp
-from architectures.configs import Architecture, build, tokenizer
-from architectures.naming import NoPlace, find_place
-from architectures.oracle import Derivatives, PlainPath
+from .configs import Architecture, build, tokenizer
+from .naming import NoPlace, find_place
+from .oracle import Derivatives, PlainPath
 from hvp_patching.prompts.pair import TokenPair
 
 SITES = ("attn_heads", "mlp_pre", "mlp_post", "mlp_out", "resid_post")
@@ -64,7 +66,7 @@ def cells(
     """Every cell of one architecture."""
     original, pair = build(architecture), prompt_pair()
     bridge = attempt(
-        lambda: hp.from_huggingface(build(architecture, experts=None), tokenizer(), False)
+        lambda: hp.from_huggingface(build(architecture, plain=False), tokenizer(), False)
     )
     for site in sites:
         expected = expectation(original, site, pair)
@@ -88,10 +90,13 @@ def attempt(call: Any) -> Any:
 
 
 def verdict_of_error(error: Exception) -> tuple[str, str, float]:
-    """A ValueError of one line is a refusal; anything else is a failure."""
+    """A ValueError of one line that this package raises is a refusal; any other error a failure."""
     text = f"{type(error).__name__}: {error}"
-    fine = isinstance(error, ValueError) and "\n" not in text and len(text) <= LONGEST
-    return ("refuses", str(error), 0.0) if fine else ("fails", text[:LONGEST], 0.0)
+    raised_by = traceback.extract_tb(error.__traceback__)[-1].filename
+    ours = isinstance(error, ValueError) and Path(hp.__file__).parent in Path(raised_by).parents
+    if ours and "\n" not in text and len(text) <= LONGEST:
+        return "refuses", str(error), 0.0
+    return "fails", text[:LONGEST], 0.0
 
 
 def expectation(original: Any, site: str, pair: TokenPair) -> Expected | NoPlace:
@@ -122,9 +127,7 @@ def judge(
 
     def jets_of(components: Any, nodes: Any = NODES) -> Any:
         return attempt(
-            lambda: hp.path_jets(
-                bridge, pair, site, nodes, backend=backend, components=components
-            )
+            lambda: hp.path_jets(bridge, pair, site, nodes, backend=backend, components=components)
         )
 
     known = isinstance(expected, Expected)

@@ -62,7 +62,19 @@ SMALL_GEMMA4 = {
     "vocab_size_per_layer_input": 6000,
     "hidden_size_per_layer_input": 8,
 }
+# Loadable in principle, but not built here.
+UNBUILDABLE = {"gemma3n": "its vision tower needs the package timm"}
+VISION = {
+    "model_type": "siglip_vision_model",
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 1,
+    "intermediate_size": 64,
+    "image_size": 28,
+    "patch_size": 14,
+}
 OVERRIDES: dict[str, dict[str, Any]] = {
+    "gemma3": {"mm_tokens_per_image": 4, "vision_config": VISION},
     "bamba": {**SSM, "attn_layer_indices": [1]},
     "bert": {"is_decoder": True},
     "deepseek_v2": LATENT,
@@ -83,7 +95,13 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "olmo_hybrid": {**DELTA_NET, "layer_types": HYBRID},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"], "num_dense_layers": 1},
-    "zamba2": {"layers_block_type": ["mamba", "hybrid", "mamba"], "mamba_headdim": 16, "n_mamba_heads": 4, "mamba_d_state": 8, "attention_head_dim": 16},
+    "zamba2": {
+        "layers_block_type": ["mamba", "hybrid", "mamba"],
+        "mamba_headdim": 16,
+        "n_mamba_heads": 4,
+        "mamba_d_state": 8,
+        "attention_head_dim": 16,
+    },
 }
 
 
@@ -148,6 +166,7 @@ def architectures() -> list[Architecture]:
     return [
         Architecture(kind, variant)
         for kind in model_types()
+        if kind not in UNBUILDABLE
         for variant in ("", *VARIANTS.get(kind, {}))
     ]
 
@@ -187,17 +206,17 @@ def _settings(model_type: str, config: type[PreTrainedConfig]) -> dict[str, Any]
     return {**chosen, **OVERRIDES.get(model_type, {})}
 
 
-def build(architecture: Architecture, experts: str | None = "eager") -> PreTrainedModel:
-    """The model in float64, eval mode and eager attention: the same weights at every call.
+def build(architecture: Architecture, plain: bool = True) -> PreTrainedModel:
+    """The model in float64 and eval mode: the same weights at every call.
 
-    experts: the implementation of mixtures of experts; None is what the class takes by default,
-    which may know no float64.
+    plain: attention and experts in plain operations, as the oracle wants them; otherwise whatever
+    kernels the class takes by default, as a user's model comes.
     """
-    chosen = {} if experts is None else {"experts_implementation": experts}
+    kinds = ("attn_implementation", "experts_implementation") if plain else ()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            small_config(architecture), attn_implementation="eager", **chosen
+            small_config(architecture), **dict.fromkeys(kinds, "eager")
         )
     torch.nn.Module.to(model, dtype=torch.float64)
     for name, parameter in model.named_parameters():

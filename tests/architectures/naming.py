@@ -43,6 +43,8 @@ ATTENTION_OUT = (
     "temporal_block.o_proj",
 )
 POST_NORM = ("post_feedforward_layernorm", "post_mlp_layernorm")
+# Bloom's and MPT's MLP modules add the residual stream to what these give.
+BEFORE_RESIDUAL = ("mlp.dense_4h_to_h", "ffn.down_proj")
 MLP = ("mlp", "feed_forward", "ffn", "mlp_block", "output.dense", "fc2")
 HIDDEN_IN = ("gate_proj", "c_fc", "dense_h_to_4h", "fc1", "fc_in", "w1", "up_proj")
 GATE_FIRST = ("gate_up_proj", "Wi")  # gate and up in one matrix: the gate is its first half
@@ -71,10 +73,18 @@ class Place:
 
     def meaning(self) -> str:
         """The module of a layer whose input or output this is: 'input of self_attn.o_proj'."""
-        inside = list(dict.fromkeys(path.split(f".{i}.", 1)[-1] for i, path in enumerate(self.paths)))
+        inside = list(
+            dict.fromkeys(path.split(f".{i}.", 1)[-1] for i, path in enumerate(self.paths))
+        )
         if self.site == "resid_post":
             return "output of the layer"
-        what = "input" if self.at_input else "first half of the output" if self.first_half else "output"
+        what = (
+            "input"
+            if self.at_input
+            else "first half of the output"
+            if self.first_half
+            else "output"
+        )
         return f"{what} of {' or '.join(inside)}"
 
     def split(self, value: torch.Tensor) -> torch.Tensor:
@@ -121,7 +131,7 @@ def find_place(model: torch.nn.Module, site: str) -> Place:
         found = _each(model, paths, ATTENTION_OUT)
         return Place(site, found, at_input=True, n_heads=config.num_attention_heads)
     if site == "mlp_out":
-        return Place(site, _each(model, paths, POST_NORM + MLP), at_input=False)
+        return Place(site, _each(model, paths, POST_NORM + BEFORE_RESIDUAL + MLP), at_input=False)
     inside = [f"{path}.{mlp}" for path in paths for mlp in MLP[:4] if _has(model, f"{path}.{mlp}")]
     if site == "mlp_post":
         found = _each(model, inside, HIDDEN_OUT) if inside else _each(model, paths, BARE_OUT)

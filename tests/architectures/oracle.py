@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from architectures.naming import Place
+from .naming import Place
 
 STEPS = (0.02, 0.01, 0.005, 0.0025)
 SURE = 1e-6  # errors below this part of a derivative need no smaller steps
@@ -26,7 +26,11 @@ class WholeDouble(TorchFunctionMode):
     """Computes in float64 what Hugging Face's modules would compute in float32."""
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is torch.Tensor.float:
             func = torch.Tensor.double
@@ -57,11 +61,15 @@ class Derivatives:
 class PlainPath:
     """The patch paths of one site of a Hugging Face model on one pair of token ids."""
 
-    def __init__(self, model: Any, place: Place, base: Sequence[int], other: Sequence[int], target: int):
+    def __init__(
+        self, model: Any, place: Place, base: Sequence[int], other: Sequence[int], target: int
+    ):
         self.model, self.place, self.target = model, place, target
         self.base = torch.tensor([list(base)])
         self.a = self._record(self.base)
-        self.delta = [y - x for x, y in zip(self.a, self._record(torch.tensor([list(other)])), strict=True)]
+        self.delta = [
+            y - x for x, y in zip(self.a, self._record(torch.tensor([list(other)])), strict=True)
+        ]
 
     def _record(self, ids: torch.Tensor) -> list[torch.Tensor]:
         found: dict[int, torch.Tensor] = {}

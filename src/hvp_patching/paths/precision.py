@@ -12,10 +12,10 @@ from torch.overrides import TorchFunctionMode
 
 
 class KeepFloat64(TorchFunctionMode):
-    """Ignore casts of float64 tensors to float32.
+    """Ignore casts of float64 tensors to float32, and fill new tensors with float64.
 
     Hugging Face modules compute normalisation and softmax in float32 whatever the model's dtype,
-    which would limit float64 checks to about 1e-6.
+    which would limit float64 checks to about 1e-6; a mask's lowest float64 is no float32.
     """
 
     def __torch_function__(
@@ -31,10 +31,14 @@ class KeepFloat64(TorchFunctionMode):
             name = getattr(func, "__name__", "")
             if name == "float":
                 return first
-            if name == "to" and any(a is torch.float32 for a in (*args[1:], kwargs.get("dtype"))):
+            if name in {"to", "type"} and any(
+                a is torch.float32 for a in (*args[1:], kwargs.get("dtype"))
+            ):
                 return first
             if name in {"softmax", "log_softmax"} and kwargs.get("dtype") == torch.float32:
                 kwargs["dtype"] = None
+        if func is torch.full and isinstance(args[-1], float):
+            kwargs.setdefault("dtype", torch.float64)
         return func(*args, **kwargs)
 
 
