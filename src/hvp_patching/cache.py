@@ -24,7 +24,7 @@ from safetensors.torch import load, save
 from hvp_patching.baselines import BASELINES, BASELINES_VERSION
 from hvp_patching.paths.jets import ENGINE_VERSION, Jets, normalise_request, path_jets
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, Request, no_progress
-from hvp_patching.paths.taylor_tensor import MAX_ORDER
+from hvp_patching.paths.taylor import MAX_ORDER
 from hvp_patching.paths.vector_hvp import (
     PROBE_COLUMNS,
     PROBES_VERSION,

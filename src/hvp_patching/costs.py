@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from hvp_patching.baselines import BASELINES
+from hvp_patching.isolation import isolated
 from hvp_patching.metrics.frontier import (
     BASE_RUN,
     COUNTS,
@@ -22,15 +23,16 @@ from hvp_patching.metrics.frontier import (
     derivative,
 )
 from hvp_patching.paths.autograd import autograd_jets
-from hvp_patching.paths.base_run import BaseRun, base_run
+from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.gradients import site_attribution
 from hvp_patching.paths.jets import BACKENDS, Backend
 from hvp_patching.paths.precision import keep_precision
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Request, no_progress
-from hvp_patching.paths.taylor import rows_per_pass, taylor_jets
-from hvp_patching.paths.taylor_tensor import UnsupportedOperation
+from hvp_patching.paths.run import BaseRun
+from hvp_patching.paths.taylor import UnsupportedOperation
+from hvp_patching.paths.taylor.passes import rows_per_pass, taylor_jets
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
-from hvp_patching.sites import Component, get_site, resolve_components
+from hvp_patching.sites import Component, get_site, resolve_components, run_model
 
 # What the engine computes per component: f(1), since f(0) comes with the base run, and the
 # derivatives that estimators ask for.
@@ -50,6 +52,7 @@ class Operation:
     call: Callable[[], Any]
 
 
+@isolated()
 def measure_costs(
     model: Any,
     pair: PromptPair | TokenPair,
@@ -123,7 +126,7 @@ def _forward_operations(
 
 def _forward(model: Any, ids: torch.Tensor) -> None:
     with torch.no_grad(), keep_precision(model.cfg.dtype):
-        model(ids, return_type="logits", use_cache=False, logits_to_keep=1)
+        run_model(model, ids, use_cache=False)
 
 
 def _engine_operations(

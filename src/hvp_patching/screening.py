@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
 import torch
 
-from hvp_patching.estimators import AP, HVP, Estimator, required_jets
+from hvp_patching.estimators import (
+    AP,
+    HVP,
+    Estimator,
+    MedianRule,
+    QuadratureRule,
+    by_name,
+    required_jets,
+)
+from hvp_patching.isolation import isolated
 from hvp_patching.metrics.reliability import reliability_score
 from hvp_patching.paths.jets import Jets, path_jets
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
@@ -23,29 +32,53 @@ def reliability(jets: Jets) -> torch.Tensor:
     return reliability_score(jets.at(0.0, 1), jets.at(0.0, 2))
 
 
+@isolated()
 def screen_flag_fix(
     model: Any,
-    pairs: Iterable[PromptPair | TokenPair],
+    pairs: PromptPair | TokenPair | Iterable[PromptPair | TokenPair],
     site: str = "attn_heads",
     tau: float = 0.5,
-    fix: Estimator | None = None,
+    fix: Estimator | str | Callable[[], Estimator] | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Attribution patching with its reliability, corrected where ρ > τ (sections 3.2 and 4.4).
 
-    fix: the estimator of flagged components, HVP() by default; options go to path_jets.
+    pairs: one pair or several. fix: the estimator of flagged components, as such, by its name
+    ('ms_hvp_5') or as the function that makes it; HVP() by default. Options go to path_jets.
     Returns one row per prompt and component: prompt_id, layer, index, ap, rho, flagged, fixed
     (nats) and cost, in nominal backward passes: 2 to screen, since ρ needs q itself, plus what
     `fix` needs beyond those two. Components with AP = 0 have no ρ; they are flagged where q ≠ 0.
-    ValueError for τ < 0, no pairs, or as in path_jets.
+    ValueError for τ < 0, no pairs, what is no estimator, or as in path_jets.
     """
-    if not tau >= 0:
-        raise ValueError(f"the flag threshold tau must be at least 0, got {tau:g}")
-    rule = HVP() if fix is None else fix
-    frames = [_screen_one(model, pair, site, tau, rule, options) for pair in pairs]
+    if not isinstance(tau, int | float) or not tau >= 0:
+        raise ValueError(f"the flag threshold tau must be at least 0, got {tau!r}")
+    rule = _estimator(fix)
+    several = [pairs] if isinstance(pairs, PromptPair | TokenPair) else pairs
+    frames = [_screen_one(model, pair, site, tau, rule, options) for pair in several]
     if not frames:
         raise ValueError("no prompt pairs given; screen_flag_fix needs at least one")
     return pd.concat(frames, ignore_index=True)
+
+
+def _estimator(fix: Any) -> Estimator:
+    """The estimator that is meant by an estimator, its name or the function that makes it."""
+    if fix is None:
+        return HVP()
+    if isinstance(fix, str):
+        return by_name(fix)
+    if isinstance(fix, QuadratureRule | MedianRule):
+        return fix
+    try:
+        made = fix()
+    except TypeError:  # not a function, or one that needs a number of steps
+        made = None
+    if not isinstance(made, QuadratureRule | MedianRule):
+        name = getattr(fix, "__name__", repr(fix))
+        raise ValueError(
+            f"fix={name} is no estimator; give one, such as estimators.MS_HVP(5), or its name, "
+            "such as 'ms_hvp_5'"
+        )
+    return made
 
 
 def _screen_one(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from hvp_patching.failures import architecture, one_line, out_of_memory
+from hvp_patching.isolation import isolated
+
 Component = tuple[int, int]  # (layer, index)
+Hook = Callable[..., Any]
+# What a configuration may ask of a model beside or instead of logits.
+PLAIN_OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 
 
 @dataclass(frozen=True)
@@ -17,12 +24,15 @@ class Site:
     """One kind of component: a hook per layer and the axis that tells its components apart.
 
     `axis` is the activation's component axis, counted from the end (hook_z is
-    [batch, position, head, d_head], so -2); None where the layer is one single component.
+    [batch, position, head, d_head], so -2); None where the layer is one single component. `width`
+    names the number in the model's configuration that the axis has (the last one where `axis` is
+    None); None for neurons, which prove themselves otherwise (paths/site_proof.py).
     """
 
     name: str
     hook: str
     axis: int | None
+    width: str | None = None
 
     def hook_name(self, layer: int) -> str:
         """Full TransformerLens name of the site's hook in `layer`."""
@@ -40,11 +50,11 @@ class Site:
 SITES: dict[str, Site] = {
     site.name: site
     for site in (
-        Site("attn_heads", "attn.hook_z", -2),
+        Site("attn_heads", "attn.hook_z", -2, "n_heads"),
         Site("mlp_pre", "mlp.hook_pre", -1),
         Site("mlp_post", "mlp.hook_post", -1),
-        Site("mlp_out", "hook_mlp_out", None),
-        Site("resid_post", "hook_resid_post", None),
+        Site("mlp_out", "hook_mlp_out", None, "d_model"),
+        Site("resid_post", "hook_resid_post", None, "d_model"),
     )
 }
 
@@ -61,12 +71,13 @@ def resolve_components(
 ) -> tuple[Component, ...]:
     """All components in (layer, index) order, or the requested ones after checking each.
 
-    `sizes` holds the number of components of every layer. ValueError names the first request
-    outside the model, or an empty or repeated one.
+    `sizes` holds the number of components of every layer; a DataFrame with columns layer and index
+    is a request too. ValueError names the first request outside the model, or an empty or repeated
+    one, or what is no pair of whole numbers.
     """
     if requested is None:
         return tuple((layer, i) for layer, n in enumerate(sizes) for i in range(n))
-    chosen = tuple((int(layer), int(index)) for layer, index in requested)
+    chosen = _pairs(requested)
     if not chosen:
         raise ValueError(f"no component requested at site '{site.name}'")
     if len(set(chosen)) != len(chosen):
@@ -80,6 +91,17 @@ def resolve_components(
                 f"which has {sizes[layer]}"
             )
     return chosen
+
+
+def _pairs(requested: Any) -> tuple[Component, ...]:
+    if hasattr(requested, "itertuples"):  # the components of other jets
+        requested = requested[["layer", "index"]].itertuples(index=False)
+    try:
+        return tuple((operator.index(layer), operator.index(index)) for layer, index in requested)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"components are a list of (layer, index) pairs of whole numbers, not {requested!r}"
+        ) from error
 
 
 def sample_components(
@@ -101,11 +123,98 @@ def sample_components(
 
 
 def layer_sizes(model: Any, site: Site) -> tuple[int, ...]:
-    """Number of components of every layer, from the model's configuration."""
-    widths = {None: 1, -1: model.cfg.d_mlp, -2: model.cfg.n_heads}
-    return (int(widths[site.axis]),) * n_layers(model)
+    """Number of components of every layer, read off the activations of a single token.
+
+    ValueError as in record.
+    """
+    token = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
+    with isolated(), torch.no_grad():
+        activations, _ = record(model, token, site, use_cache=False)
+    return tuple(site.n_components(activation) for activation in activations)
 
 
 def n_layers(model: Any) -> int:
     """Number of transformer blocks of a TransformerBridge."""
     return int(model.cfg.n_layers)
+
+
+def run_model(
+    model: Any, ids: torch.Tensor, hooks: Sequence[tuple[str, Hook]] = (), **options: Any
+) -> Any:
+    """The last position's logits [n_rows, 1, vocabulary], or what the hooks have made of them.
+
+    Whatever the model's configuration says its outputs should be; options go to the model.
+    """
+    config = model.original_model.config
+    asked = {name: getattr(config, name, plain) for name, plain in PLAIN_OUTPUTS.items()}
+    changed = {name: value for name, value in asked.items() if value != PLAIN_OUTPUTS[name]}
+    try:
+        for name in changed:
+            setattr(config, name, PLAIN_OUTPUTS[name])
+        return model.run_with_hooks(
+            ids, fwd_hooks=list(hooks), logits_to_keep=1, return_type="logits", **options
+        )
+    finally:
+        for name, value in changed.items():
+            setattr(config, name, value)
+
+
+def record(
+    model: Any, ids: torch.Tensor, site: Site, **options: Any
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The site's activation in every layer, [1, n_pos, ...] each, and the last position's logits.
+
+    ids: [1, n_pos]; options go to the model. ValueError where the model lacks the site, fails, runs
+    a hook of it more than once, or holds something of another shape than the site's there.
+    """
+    found: list[list[Any]] = [[] for _ in range(n_layers(model))]
+    hooks = [(site.hook_name(layer), _keep(calls)) for layer, calls in enumerate(found)]
+    try:
+        logits = run_model(model, ids, hooks, **options)
+    except KeyError as error:  # how the bridge refuses a hook that it does not have
+        raise ValueError(f"site '{site.name}': {error.args[0]}") from error
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise ValueError(
+            f"{architecture(model)} fails in an unpatched run: {one_line(error)}"
+        ) from error
+    return [_checked(model, ids, site, *place) for place in enumerate(found)], logits
+
+
+def _keep(calls: list[Any]) -> Hook:
+    def hook(activation: Any, hook: Any) -> None:
+        is_tensor = isinstance(activation, torch.Tensor)
+        calls.append(activation.detach().clone() if is_tensor else activation)
+
+    return hook
+
+
+def _checked(
+    model: Any, ids: torch.Tensor, site: Site, layer: int, calls: Sequence[Any]
+) -> torch.Tensor:
+    """The one activation that the hook saw, if it is what the site's name says."""
+    name = f"site '{site.name}'"
+    if not calls:
+        raise ValueError(f"{name}: {site.hook} never runs in this model")
+    if len(calls) > 1:
+        raise ValueError(
+            f"{name}: {site.hook} runs {len(calls)} times a pass in layer {layer} of "
+            f"{architecture(model)}, so that one patch would act several times"
+        )
+    (activation,) = calls
+    shape = tuple(getattr(activation, "shape", ()))
+    if len(shape) != (4 if site.axis == -2 else 3) or shape[:2] != tuple(ids.shape):
+        raise ValueError(
+            f"{name}: {site.hook} holds {shape or type(activation).__name__} in layer {layer} of "
+            f"{architecture(model)}, which is not one activation for each of {ids.shape[1]} tokens"
+        )
+    expected = site.width and getattr(model.cfg, site.width)
+    actual = shape[-1 if site.axis is None else site.axis]
+    if expected and actual != expected:
+        raise ValueError(
+            f"{name}: {site.hook} is {actual} wide in layer {layer} of {architecture(model)}, "
+            f"whose configuration says {site.width} = {expected}"
+        )
+    result: torch.Tensor = activation
+    return result

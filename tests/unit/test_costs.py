@@ -12,7 +12,7 @@ from hvp_patching import costs
 from hvp_patching.costs import measure_costs, spread
 from hvp_patching.estimators import by_name
 from hvp_patching.metrics.frontier import Seconds
-from hvp_patching.paths.taylor_tensor import UnsupportedOperation
+from hvp_patching.paths.taylor.tensor import UnsupportedOperation
 
 N_POS, CHANGED, N_HEADS = 14, 4, 12
 SUFFIX = N_POS - CHANGED

@@ -132,7 +132,31 @@ def test_options_reach_the_engine(model, pairs):
     assert table["fixed"].tolist() == pytest.approx(MS_HVP(2)(jets).tolist(), rel=1e-9)
 
 
+@pytest.mark.parametrize("fix", ["ms_hvp_2", MS_HVP(2), lambda: MS_HVP(2)], ids=str)
+def test_the_fix_may_be_named(fix, model, pairs):
+    table = screen_flag_fix(model, pairs[0], tau=0.0, fix=fix)
+    expected = MS_HVP(2)(path_jets(model, pairs[0], nodes=MS_HVP(2).request()))
+    assert table["fixed"].tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+
+
+def test_one_pair_and_a_class_of_estimators_mean_what_they_say(model, pairs):
+    plain = screen_flag_fix(model, pairs[:1], tau=0.2)
+    pd.testing.assert_frame_equal(screen_flag_fix(model, pairs[0], tau=0.2, fix=HVP), plain)
+
+
+@pytest.mark.parametrize(
+    ("fix", "name"), [(MS_HVP, "MS_HVP"), (3, "3"), (len, "len"), (lambda: 1, "<lambda>")]
+)
+def test_what_is_no_estimator_is_named(fix, name, model, pairs):
+    with pytest.raises(ValueError, match=rf"^fix={name} is no estimator; give one, such as"):
+        screen_flag_fix(model, pairs, fix=fix)
+
+
 def test_bad_requests_end_in_one_line(model, pairs):
+    with pytest.raises(ValueError, match="unknown estimator 'ms-hvp'"):
+        screen_flag_fix(model, pairs, fix="ms-hvp")
+    with pytest.raises(ValueError, match=r"tau must be at least 0, got 'high'$"):
+        screen_flag_fix(model, pairs, tau="high")
     with pytest.raises(ValueError, match=r"tau must be at least 0, got -0\.1$"):
         screen_flag_fix(model, pairs, tau=-0.1)
     with pytest.raises(ValueError, match=r"tau must be at least 0, got nan$"):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from hvp_patching.paths.base_run import BaseRun, Hook
-from hvp_patching.paths.gradients import component_sums, hook_gradients, repeated
+from hvp_patching.paths.gradients import component_sums, hook_gradients
 from hvp_patching.paths.rows import DEFAULT_MEMORY, bytes_of_logits, bytes_per_token
-from hvp_patching.sites import n_layers
+from hvp_patching.paths.run import BaseRun
+from hvp_patching.sites import Hook, n_layers
 
 # What a layer adds to the residual stream, behind the norms that some families put there.
 BRANCHES = ("hook_attn_out", "hook_mlp_out")
@@ -56,7 +56,7 @@ def _gradients(run: BaseRun, dropped: torch.Tensor) -> list[torch.Tensor]:
         for layer in layers
         for branch in BRANCHES
     ]
-    return hook_gradients(repeated(run, len(dropped)), names, zeros, drops)
+    return hook_gradients(run.repeated(len(dropped)), names, zeros, drops)
 
 
 def _drop(rows: torch.Tensor) -> Hook:

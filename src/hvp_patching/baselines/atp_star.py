@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hvp_patching.baselines._grad_drop import grad_drop
+from hvp_patching.isolation import isolated
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.prompts.pair import as_token_pair
 from hvp_patching.sites import get_site
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 SITES = ("attn_heads", "mlp_pre", "mlp_post", "mlp_out")
 
 
+@isolated()
 def atp_star(
     model: TransformerBridge,
     pair: PromptPair | TokenPair,

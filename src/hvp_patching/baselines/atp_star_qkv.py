@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from hvp_patching.baselines._grad_drop import grad_drop
-from hvp_patching.paths.base_run import BaseRun, Hook, base_run
-from hvp_patching.paths.gradients import repeated
+from hvp_patching.isolation import isolated
+from hvp_patching.paths.base_run import base_run
+from hvp_patching.paths.run import BaseRun, check_met, log_probability
 from hvp_patching.prompts.pair import as_token_pair
-from hvp_patching.sites import Site, get_site, n_layers
+from hvp_patching.sites import Hook, Site, get_site, n_layers
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 NODES = tuple(Site(name, f"attn.hook_{name}", -2) for name in ("q", "k", "v"))
 
 
+@isolated()
 def atp_star_qkv(
     model: TransformerBridge,
     pair: PromptPair | TokenPair,
@@ -54,12 +56,13 @@ def z_changes(node: BaseRun, z: Site) -> list[torch.Tensor]:
     ∂m/∂pattern · (change of the pattern). Row ℓ of one batch patches layer ℓ, the last row none.
     """
     layers = range(n_layers(node.model))
-    run = repeated(node, len(layers) + 1)
+    run = node.repeated(len(layers) + 1)
     changes: dict[int, torch.Tensor] = {}
     patches = [(node.site.hook_name(layer), _patch(node.delta[layer], layer)) for layer in layers]
     reads = [(z.hook_name(layer), _read_change(changes, layer)) for layer in layers]
     with torch.no_grad():
-        run.logits([*patches, *reads], run.prefix_copy())
+        logits = run.logits([*patches, *reads], run.prefix)
+        check_met(run, log_probability(logits, run.target_ids)[-1], "a pass that patches nothing")
     return [changes[layer] for layer in layers]
 
 

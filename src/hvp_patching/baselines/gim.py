@@ -22,6 +22,7 @@ from transformer_lens.model_bridge.generalized_components.normalization import (
     NATIVE_PATH_EDIT_FALLBACK_WARNING,
 )
 
+from hvp_patching.isolation import isolated
 from hvp_patching.paths.gradients import site_attribution
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class GimInactive(ValueError):
     """A requested gradient modification did not act on the model."""
 
 
+@isolated()
 def gim(
     model: TransformerBridge,
     pair: PromptPair | TokenPair,
@@ -67,7 +69,8 @@ def gim_context(
     ``freeze_norm=False``, ``softmax_temperature`` None or 1, and all three scales None turn the
     three modifications off. The defaults are the package's. Model and torch are restored on exit,
     also after an exception. Raises ``GimInactive`` on a normal exit if a requested modification
-    did not act in every layer, which includes leaving the context without a forward pass.
+    did not act in every layer, which includes leaving the context without a forward pass. Functions
+    of torch are replaced inside, so that no other computation of this package runs meanwhile.
     """
     tempered = softmax_temperature is not None and softmax_temperature != 1.0
     scaled = any(scale is not None for scale in (q_scale, k_scale, v_scale))
@@ -77,7 +80,7 @@ def gim_context(
     fired: set[str] = set()
     softmax_calls = [0]
 
-    with ExitStack() as stack:
+    with isolated(), ExitStack() as stack:
         stack.enter_context(_expected_warning_silenced())
         stack.enter_context(_firing_recorded(model, watched, fired))
         stack.enter_context(

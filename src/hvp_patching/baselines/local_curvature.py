@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hvp_patching.paths.base_run import BaseRun, Hook, base_run
+from hvp_patching.isolation import isolated
+from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.gradients import component_sums, hook_gradients
+from hvp_patching.paths.run import BaseRun
 from hvp_patching.prompts.pair import as_token_pair
-from hvp_patching.sites import get_site, n_layers
+from hvp_patching.sites import Hook, get_site, n_layers
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -32,6 +34,7 @@ def local_curvature(
     return local_correction(model, pair, site, direction)
 
 
+@isolated()
 def local_correction(
     model: TransformerBridge,
     pair: PromptPair | TokenPair,

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 import torch
 
+from hvp_patching.isolation import isolated
 from hvp_patching.paths.base_run import check_eval_mode
 from hvp_patching.paths.precision import keep_precision
 from hvp_patching.prompts.pair import TokenPair
-from hvp_patching.sites import n_layers
+from hvp_patching.sites import n_layers, run_model
 
 PATTERN = "blocks.{layer}.attn.hook_pattern"
 ROW_SUM_TOLERANCE = 1e-4  # float32 softmax rows add up to 1 within about 1e-6
@@ -29,6 +30,7 @@ ROLES = (
 )
 
 
+@isolated()
 def attention_patterns(model: Any, tokens: TokenPair) -> torch.Tensor:
     """Attention probabilities of the clean run, [n_layers, n_heads, n_pos, n_pos], on the CPU.
 
@@ -44,13 +46,7 @@ def attention_patterns(model: Any, tokens: TokenPair) -> torch.Tensor:
     names = [PATTERN.format(layer=layer) for layer in range(n_layers(model))]
     ids = torch.tensor([tokens.clean_ids], device=next(model.parameters()).device)
     with torch.no_grad(), keep_precision(model.cfg.dtype):
-        model.run_with_hooks(
-            ids,
-            fwd_hooks=[(name, capture) for name in names],
-            use_cache=False,
-            logits_to_keep=1,
-            return_type="logits",
-        )
+        run_model(model, ids, [(name, capture) for name in names], use_cache=False)
     silent = [name for name in names if name not in captured]
     if silent:
         raise ValueError(f"{silent[0]} never runs in this model: load it with eager attention")

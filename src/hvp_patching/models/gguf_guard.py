@@ -174,9 +174,27 @@ def _value(header: _Header, kind: GGUFValueType, key: str, depth: int) -> Any:
         return values
     least = STRING if inner is GGUFValueType.STRING else ARRAY
     length = header.count(f"elements of {key!r}", least)
-    for _ in range(length):
-        _value(header, inner, key, depth + 1)
+    if inner is GGUFValueType.STRING:
+        _skip_strings(header, length, key)
+    else:
+        for _ in range(length):
+            _value(header, inner, key, depth + 1)
     return None
+
+
+def _skip_strings(header: _Header, count: int, key: str) -> None:
+    # A vocabulary and its merges are 800,000 strings: no call for each.
+    raw, end, at, read = header.raw, len(header.raw), header.at, struct.Struct("<Q").unpack_from
+    for _ in range(count):
+        if at + STRING > end:
+            break
+        at += STRING + read(raw, at)[0]
+        if at > end:
+            break
+        header.at = at
+    else:
+        return
+    raise header.error(f"a string of {key!r} ends beyond the file")
 
 
 def _largest(header: _Header, code: str, length: int) -> Any:
@@ -211,9 +229,9 @@ def _bytes(header: _Header, name: str, shape: tuple[int, ...], kind: int) -> int
         block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     except (ValueError, KeyError) as error:
         raise header.error(f"the tensor {name!r} is of the unknown type {kind}") from error
-    elements = 1
-    for length in shape:
-        elements *= length
+    if 0 in shape:
+        raise header.error(f"the tensor {name!r} has no elements (shape {shape})")
+    elements = math.prod(shape)
     if (shape or (1,))[0] % block:
         raise header.error(f"the rows of the tensor {name!r} are not whole blocks of {block}")
     return elements // block * size

@@ -4,7 +4,7 @@ from hvp_patching.paths.gauss_newton import gauss_newton_form
 from hvp_patching.paths.gradients import site_attribution
 from hvp_patching.paths.jets import ENGINE_VERSION, Jets, activation_patching, path_jets
 from hvp_patching.paths.rows import DEFAULT_MEMORY
-from hvp_patching.paths.taylor_tensor import UnsupportedOperation
+from hvp_patching.paths.taylor import UnsupportedOperation
 from hvp_patching.paths.vector_hvp import (
     VectorProducts,
     hessian_vector_products,

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
-from hvp_patching.paths.base_run import BaseRun, base_run
-from hvp_patching.paths.rows import DEFAULT_MEMORY, Pass, chunks, gather, make_rows
-from hvp_patching.paths.taylor import logits_along, metric_jets, rows_per_pass
-from hvp_patching.paths.taylor_tensor import TaylorTensor
+from hvp_patching.isolation import isolated
+from hvp_patching.paths.base_run import base_run
+from hvp_patching.paths.rows import DEFAULT_MEMORY, Pass, Row, chunks, gather, make_rows
+from hvp_patching.paths.run import BaseRun
+from hvp_patching.paths.taylor import TaylorTensor
+from hvp_patching.paths.taylor.passes import logits_along, proven_jets, rows_per_pass
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
 from hvp_patching.sites import Component, get_site, resolve_components
 
 AT_ZERO = {0.0: 2}  # ap and the form are the first two derivatives of m along straightened logits
 
 
+@isolated()
 def gauss_newton_form(
     model: Any,
     pair: PromptPair | TokenPair,
@@ -40,11 +44,11 @@ def gauss_newton_form(
 def _passes(run: BaseRun, components: Sequence[Component], memory: int) -> Iterator[Pass]:
     rows = make_rows(components, list(AT_ZERO))
     for chunk in chunks(rows, rows_per_pass(run, 2, memory)):
-        logits = logits_along(run, chunk, order=1, shared=True)
-        yield chunk, metric_jets(_straightened(logits), run.target_ids)
+        yield chunk, proven_jets(run, partial(_straightened, run, chunk))
 
 
-def _straightened(logits: TaylorTensor) -> TaylorTensor:
+def _straightened(run: BaseRun, rows: Sequence[Row]) -> TaylorTensor:
     """The logits' straight line c0 + s·Jδ as a polynomial of order 2: the curvature left is m's."""
+    logits = logits_along(run, rows, order=1, shared=True)
     slope = logits.higher
     return TaylorTensor(logits.c0, torch.cat([slope, torch.zeros_like(slope)]), logits.rows)

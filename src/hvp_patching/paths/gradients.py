@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from hvp_patching.paths.base_run import BaseRun, Hook, base_run, log_probability
+from hvp_patching.isolation import isolated
+from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.precision import DecomposedLayerNorm
+from hvp_patching.paths.run import BaseRun, check_met, log_probability
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
-from hvp_patching.sites import Site, get_site
+from hvp_patching.sites import Hook, Site, get_site
 
 Context = Callable[[], AbstractContextManager[Any]]
 
 
+@isolated()
 def site_attribution(
     model: Any,
     pair: PromptPair | TokenPair,
@@ -50,7 +52,7 @@ def hook_gradients(
     zeros: for every name a tensor of the activation's shape [n_rows, n_suffix, ...]; they are
     added there with a gradient, because gradients retained on the bridge's converted hooks
     (hook_z among them) never arrive. `hooks` run after them. Rows do not mix, so that every row
-    gets the gradient of its own m.
+    gets the gradient of its own m. ValueError where a row's m is not that of the unpatched run.
     """
     for zero in zeros:
         zero.requires_grad_(True)
@@ -58,15 +60,8 @@ def hook_gradients(
     with torch.enable_grad(), DecomposedLayerNorm(), context():
         logits = run.logits([*added, *hooks], run.prefix_copy())
         m = log_probability(logits, run.target_ids)
+        check_met(run, m.detach(), "a pass that changes gradients alone")
         return list(torch.autograd.grad(m.sum(), list(zeros), retain_graph=retain_graph))
-
-
-def repeated(run: BaseRun, n_rows: int) -> BaseRun:
-    """The same run with every forward pass in `n_rows` rows; δ keeps its single row."""
-    prefix = run.prefix_copy()
-    if prefix is not None:
-        prefix.batch_repeat_interleave(n_rows)
-    return replace(run, suffix=run.suffix.expand(n_rows, -1), prefix=prefix)
 
 
 def component_sums(

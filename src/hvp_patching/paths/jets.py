@@ -10,11 +10,13 @@ from typing import Any
 import pandas as pd
 import torch
 
+from hvp_patching.isolation import isolated
 from hvp_patching.paths.autograd import autograd_jets
-from hvp_patching.paths.base_run import BaseRun, base_run
+from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, Request, no_progress
-from hvp_patching.paths.taylor import taylor_jets
-from hvp_patching.paths.taylor_tensor import MAX_ORDER, UnsupportedOperation
+from hvp_patching.paths.run import BaseRun
+from hvp_patching.paths.taylor import MAX_ORDER, UnsupportedOperation
+from hvp_patching.paths.taylor.passes import taylor_jets
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
 from hvp_patching.sites import Component, get_site, resolve_components
 
@@ -76,6 +78,7 @@ class Jets:
         return cls(values, nodes, components)
 
 
+@isolated()
 def path_jets(
     model: Any,
     pair: PromptPair | TokenPair,
@@ -92,11 +95,12 @@ def path_jets(
 
     nodes: points in [0, 1], or a mapping from node to the order wanted there (then `order` is
     ignored); order: 0 to 3; backend: 'taylor', 'autograd', or 'auto' (Taylor mode, and autograd
-    with one warning where the model uses an operation that Taylor mode does not know);
+    with one warning where Taylor mode cannot run the model or prove its result);
     components: (layer, index) pairs, all by default; memory: bytes for one pass; progress is
     called with the fraction of the work that each pass has done.
     Returns Jets; m is a log-probability in nats. ValueError for an unknown site, backend or
-    direction, a node outside [0, 1], an order outside 0…3, a bad pair, or a model in train mode.
+    direction, a node outside [0, 1], an order outside 0…3, a bad pair, a model in train mode, and
+    results that cannot be right (base_run, UnsupportedOperation, derivatives that are not finite).
     """
     request = normalise_request(nodes, order)
     if backend != "auto" and backend not in BACKENDS:
@@ -127,21 +131,32 @@ def _compute(
 
 def normalise_request(nodes: Iterable[float] | Mapping[float, int], order: int) -> dict[float, int]:
     """Nodes as a checked mapping from node to order; ValueError names the offending value."""
-    items = nodes.items() if isinstance(nodes, Mapping) else [(node, order) for node in nodes]
     request: dict[float, int] = {}
-    for node, wanted in items:
-        if not 0.0 <= float(node) <= 1.0:
-            raise ValueError(f"node {float(node):g} lies outside [0, 1]")
-        if not 0 <= wanted <= MAX_ORDER:
+    for node, wanted in _items(nodes, order):
+        if not 0.0 <= node <= 1.0:
+            raise ValueError(f"node {node:g} lies outside [0, 1]")
+        if wanted not in range(MAX_ORDER + 1):
             raise ValueError(f"order {wanted} requested; orders 0 to {MAX_ORDER} are available")
-        if float(node) in request:
-            raise ValueError(f"node {float(node):g} is requested twice")
-        request[float(node)] = int(wanted)
+        if node in request:
+            raise ValueError(f"node {node:g} is requested twice")
+        request[node] = int(wanted)
     if not request:
         raise ValueError("no nodes requested; give at least one point in [0, 1]")
     return request
 
 
+def _items(nodes: Any, order: int) -> list[tuple[float, int]]:
+    """(node, order) as requested; a single number is a single node."""
+    try:
+        if isinstance(nodes, Mapping):
+            return [(float(node), wanted) for node, wanted in nodes.items()]
+        single = isinstance(nodes, int | float)
+        return [(float(node), order) for node in ([nodes] if single else nodes)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"nodes are numbers in [0, 1], not {nodes!r}") from error
+
+
+@isolated()
 def activation_patching(
     model: Any,
     pair: PromptPair | TokenPair,

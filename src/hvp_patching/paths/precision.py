@@ -10,6 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+# What the rounding of a whole model may leave of equality, relative to its largest value: a
+# thousand units of float32. float64 holds here because casts to float32 are ignored, see below.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+HALF_PRECISION = 2e-2  # bfloat16 rounds to 4e-3
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """Relative difference up to which two results of a model of `dtype` count as the same."""
+    return TOLERANCE.get(dtype, HALF_PRECISION)
+
 
 class KeepFloat64(TorchFunctionMode):
     """Ignore casts of float64 tensors to float32, and fill new tensors with float64.

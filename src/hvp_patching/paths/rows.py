@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hvp_patching.paths.base_run import BaseRun
+from hvp_patching.paths.run import BaseRun
 from hvp_patching.sites import Component, Site
 
 Request = Mapping[float, int]  # node -> highest derivative wanted there

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from hvp_patching.paths.autograd import expanded_after, rows_per_pass
-from hvp_patching.paths.base_run import BaseRun, Hook, base_run, log_probability
+from hvp_patching.isolation import isolated
+from hvp_patching.paths.autograd import Grown, growing, rows_per_pass
+from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.jets import normalise_request
 from hvp_patching.paths.precision import DecomposedLayerNorm
 from hvp_patching.paths.rows import (
@@ -31,8 +32,9 @@ from hvp_patching.paths.rows import (
     no_progress,
     node_column,
 )
+from hvp_patching.paths.run import BaseRun, log_probability
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
-from hvp_patching.sites import Component, Site, get_site, resolve_components
+from hvp_patching.sites import Component, Hook, Site, get_site, resolve_components
 
 PROBES_VERSION = 1  # part of every store key: raise it when estimates change beyond rounding
 PROBE_COLUMNS = (
@@ -67,6 +69,7 @@ class VectorProducts:
     components: pd.DataFrame
 
 
+@isolated()
 def hessian_vector_products(
     model: Any,
     pair: PromptPair | TokenPair,
@@ -153,20 +156,19 @@ def _gathered(
 def _passes(
     run: BaseRun, components: Sequence[Component], nodes: Sequence[float], memory: int
 ) -> Iterator[tuple[Sequence[Row], torch.Tensor, torch.Tensor]]:
+    grown = growing(run, components[0][0])
     for layer, members in by_layer(make_rows(components, nodes)).items():
         for chunk in chunks(members, rows_per_pass(run, layer, 2, memory)):
-            yield chunk, *_pass(run, chunk)
+            yield chunk, *_pass(run, grown, chunk)
 
 
-def _pass(run: BaseRun, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+def _pass(run: BaseRun, grown: Grown, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows of one layer: f, f', f'' [n_rows, 3] and H(t)δ [n_rows, n_suffix, d]."""
     layer = rows[0].layer
     direction = directions(rows, run.delta[layer], run.site)
     shift = torch.zeros_like(direction).requires_grad_()
-    prefix = expanded_after(run.prefix_copy(), layer, len(rows))
-    hooks = [(run.site.hook_name(layer), _patch(run, rows, shift))]
     with torch.enable_grad(), DecomposedLayerNorm(), ContiguousLinear():
-        logits = run.logits(hooks, prefix)
+        logits = grown(layer, len(rows), _patch(run, rows, shift))
         f = log_probability(logits, run.target_ids)
         (gradient,) = torch.autograd.grad(f.sum(), shift, create_graph=True)
         f1 = _dot(gradient, direction)

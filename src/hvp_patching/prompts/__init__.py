@@ -11,6 +11,7 @@ from .pair import (
     TokenPair,
     UnfitPrompt,
     as_token_pair,
+    as_token_pairs,
     decode,
     tokenize,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "TokenizerCarrier",
     "UnfitPrompt",
     "as_token_pair",
+    "as_token_pairs",
     "build",
     "corrupt",
     "data_folder",

@@ -22,6 +22,7 @@ from .pair import (
     bos_ids,
     encode,
     label,
+    prompt_ids,
     target_ids,
 )
 from .seeded import draw
@@ -83,7 +84,8 @@ def random_token(
     """
     if isinstance(position, bool) or not isinstance(position, int) or position < 0:
         raise PromptError(f"random_token: position {position!r} is not a whole number from 0 on")
-    clean = encode(model, pair.clean)
+    bos = bos_ids(model)
+    clean = prompt_ids(model, pair, "clean", pair.clean)[len(bos) :]
     if position >= len(clean):
         raise UnfitPrompt(
             f"{label(pair)}: the prompt has {len(clean)} tokens, so there is none at position "
@@ -91,7 +93,6 @@ def random_token(
             "prompt too short",
         )
     token = _other_token(model, clean[position], (seed, pair.prompt_id or pair.clean, position))
-    bos = bos_ids(model)
     corrupted = (*clean[:position], token, *clean[position + 1 :])
     tokens = TokenPair(bos + clean, bos + corrupted, target_ids(model, pair), pair.prompt_id)
     return as_token_pair(model, tokens)
@@ -185,8 +186,7 @@ def _lend(
 
 def zero(model: TokenizerCarrier, pair: PromptPair, seed: int = 0) -> TokenPair:
     """Keep the prompt: the activation that is patched in is zero everywhere (appendix E.3)."""
-    clean = bos_ids(model) + encode(model, pair.clean)
-    target = target_ids(model, pair)
+    clean, target = prompt_ids(model, pair, "clean", pair.clean), target_ids(model, pair)
     return as_token_pair(model, TokenPair(clean, clean, target, pair.prompt_id, ZERO_CORRUPTION))
 
 

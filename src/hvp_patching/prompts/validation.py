@@ -121,7 +121,7 @@ def _row(
 ) -> dict[str, Any]:
     tokens = as_token_pair(model, changed)
     text = changed.corrupted if isinstance(changed, PromptPair) else None
-    target = pair.target if isinstance(pair.target, str) else TARGET_SEPARATOR.join(pair.target)
+    targets = [pair.target] if isinstance(pair.target, str | int) else pair.target
     return {
         "prompt_id": pair.prompt_id,
         "clean": pair.clean,
@@ -129,7 +129,7 @@ def _row(
         "clean_ids": list(tokens.clean_ids),
         "corrupted_ids": list(tokens.corrupted_ids),
         "target_ids": list(tokens.target_ids),
-        "target": target,
+        "target": TARGET_SEPARATOR.join(map(str, targets)),
         "n_pos": len(tokens.clean_ids),
         "first_changed": tokens.first_changed,
         "metric": metric,

@@ -6,13 +6,17 @@ float32 would limit it to 1e-6. No prefix cache, no Taylor arithmetic, no autogr
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
+import transformers
 
+from hvp_patching.models import from_huggingface
+from hvp_patching.models.tiny import build_tokenizer
 from hvp_patching.paths.precision import keep_precision
 from hvp_patching.prompts.pair import TokenPair
 
@@ -128,3 +132,92 @@ class PlainPath:
 def plain_path() -> Callable[..., PlainPath]:
     """The oracle of one prompt pair and site."""
     return PlainPath
+
+
+SIZES = {
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "intermediate_size": 64,
+    "max_position_embeddings": 256,
+}
+OTHERS = {
+    "bloom": ("BloomConfig", {"hidden_size": 32, "n_head": 4, "n_layer": 3}),
+    "mixtral": (
+        "MixtralConfig",
+        {**SIZES, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2},
+    ),
+    # experts as wide as the residual stream: widths alone do not give them away
+    "mixtral-square": (
+        "MixtralConfig",
+        {**SIZES, "intermediate_size": 32, "num_key_value_heads": 2, "num_local_experts": 4},
+    ),
+    "longrope": (
+        "Phi3Config",
+        {
+            **SIZES,
+            "original_max_position_embeddings": 14,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "short_factor": [1.0] * 4,
+                "long_factor": [2.0, 3.0, 4.0, 5.0],
+            },
+        },
+    ),
+    "mamba": ("MambaConfig", {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 4}),
+    "lfm2": ("Lfm2Config", {**SIZES, "num_key_value_heads": 2, "full_attn_idxs": [1]}),
+    "bert": ("BertConfig", SIZES),
+    "deepseek": (
+        "DeepseekV2Config",
+        {
+            **SIZES,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "first_k_dense_replace": 1,
+            "kv_lora_rank": 8,
+            "q_lora_rank": 8,
+            "qk_rope_head_dim": 4,
+            "qk_nope_head_dim": 4,
+            "v_head_dim": 8,
+            "n_group": 1,
+            "topk_group": 1,
+        },
+    ),
+    "t5": (
+        "T5Config",
+        {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "decoder_start_token_id": 0},
+    ),
+    "llama": ("LlamaConfig", SIZES),
+}
+
+
+def build_other(name: str, dtype: torch.dtype = torch.float64, std: float = 0.25) -> Any:
+    """A tiny random model of a class outside the paper's families, as a user would wrap it."""
+    tokenizer = build_tokenizer("tiny-llama")
+    config_class, settings = OTHERS[name]
+    special = {f"{which}_token_id": tokenizer.eos_token_id for which in ("bos", "eos", "pad")}
+    config = getattr(transformers, config_class)(
+        **settings, vocab_size=len(tokenizer), **special, experts_implementation="eager"
+    )
+    kind = {"bert": "MaskedLM", "t5": "Seq2SeqLM"}.get(name, "CausalLM")
+    hf_model = getattr(transformers, f"AutoModelFor{kind}").from_config(config)
+    draw = torch.Generator().manual_seed(0)
+    for _, weight in sorted(hf_model.named_parameters()):
+        if weight.ndim > 1:
+            weight.data = torch.randn(weight.shape, generator=draw) * std
+    hf_model.config.architectures = [type(hf_model).__name__]
+    return from_huggingface(hf_model.to(dtype).eval(), tokenizer, False)
+
+
+@pytest.fixture(scope="session")
+def other() -> Callable[..., Any]:
+    """A tiny model of another class by its name in OTHERS, one for all tests; leave it as is."""
+    return functools.cache(build_other)
+
+
+@pytest.fixture
+def fresh_other() -> Callable[..., Any]:
+    """The same, built anew: one that a test may change, or that has not warned yet."""
+    return build_other

@@ -11,7 +11,7 @@ from hvp_patching.estimators import IG, MS_HVP
 from hvp_patching.paths import activation_patching, path_jets
 from hvp_patching.paths.autograd import autograd_jets
 from hvp_patching.paths.base_run import base_run
-from hvp_patching.paths.taylor import taylor_jets
+from hvp_patching.paths.taylor.passes import taylor_jets
 from hvp_patching.sites import get_site, resolve_components
 
 BACKENDS = {"taylor": taylor_jets, "autograd": autograd_jets}

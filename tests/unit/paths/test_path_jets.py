@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hvp_patching.paths import Jets, UnsupportedOperation, path_jets
-from hvp_patching.paths.taylor_tensor import RULES, TaylorTensor, operation_name
+from hvp_patching.paths.taylor.tensor import RULES, TaylorTensor, operation_name
 from hvp_patching.prompts.pair import PromptPair, TokenPair
 from hvp_patching.sites import SITES, Site
 
@@ -39,6 +39,16 @@ REFUSED = {
     "negative order": ({"nodes": {0.5: -1}}, "order -1 requested; orders 0 to 3 are available"),
     "node twice": ({"nodes": (0.5, 0.0, 0.5)}, "node 0.5 is requested twice"),
     "no nodes": ({"nodes": ()}, "no nodes requested; give at least one point in [0, 1]"),
+    "order 1.5": ({"order": 1.5}, "order 1.5 requested; orders 0 to 3 are available"),
+    "nodes of text": ({"nodes": "ab"}, "nodes are numbers in [0, 1], not 'ab'"),
+    "one component": (
+        {"components": (0, 1)},
+        "components are a list of (layer, index) pairs of whole numbers, not (0, 1)",
+    ),
+    "half a component": (
+        {"components": [(0.5, 1)]},
+        "components are a list of (layer, index) pairs of whole numbers, not [(0.5, 1)]",
+    ),
     "no components": ({"components": []}, "no component requested at site 'attn_heads'"),
     "component twice": (
         {"components": [(0, 1), (0, 1)]},
@@ -130,6 +140,39 @@ def test_auto_falls_back_with_one_warning(llama, make_pair, monkeypatch, caplog)
     assert [record.getMessage() for record in caplog.records] == [
         "Taylor mode has no rule for the operation 'silu'; falling back to the autograd backend"
     ]
+
+
+def test_auto_falls_back_on_any_failure(llama, make_pair, monkeypatch, caplog):
+    def broken(x, *args, **kwargs):
+        raise IndexError("broken")
+
+    expected = path_jets(llama, make_pair(), backend="autograd").values
+    monkeypatch.setitem(RULES, "silu", broken)
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(path_jets(llama, make_pair()).values, expected)
+    assert len(caplog.records) == 1
+    monkeypatch.setitem(RULES, "silu", lambda x, **_: x.c0)  # coefficients lost on the way
+    assert torch.equal(path_jets(llama, make_pair()).values, expected)
+    monkeypatch.setitem(RULES, "silu", lambda x, **_: RULES["tanh"](x))  # another function
+    with pytest.raises(UnsupportedOperation, match=r"Taylor mode gives f\(0\) = .* where the unp"):
+        path_jets(llama, make_pair(), nodes=(0.5,), backend="taylor")
+
+
+def test_memory_that_runs_out_is_no_reason_to_fall_back(llama, make_pair, monkeypatch):
+    def full(x, *args, **kwargs):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setitem(RULES, "silu", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        path_jets(llama, make_pair())
+
+
+def test_a_single_node_and_a_table_of_components_are_understood(llama, make_pair):
+    pair = make_pair()
+    one = path_jets(llama, pair, nodes=0.5, order=1, components=[(0, 1), (2, 3)])
+    assert one.nodes == (0.5,)
+    again = path_jets(llama, pair, nodes=[0.5], order=1, components=one.components)
+    assert torch.equal(one.values, again.values)
 
 
 def test_nothing_bypasses_the_rules():

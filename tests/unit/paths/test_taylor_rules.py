@@ -12,9 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hvp_patching.paths import taylor_tensor
 from hvp_patching.paths.taylor import TaylorTensor
-from hvp_patching.paths.taylor_tensor import RULES, UnsupportedOperation
+from hvp_patching.paths.taylor import tensor as taylor_tensor
+from hvp_patching.paths.taylor.tensor import RULES, UnsupportedOperation
 
 ROWS, POSITIONS, WIDTH, ORDER = 3, 4, 6, 3
 draw = torch.Generator().manual_seed(0)
@@ -362,6 +362,7 @@ REFUSED = {
         lambda x: F.layer_norm(x, (POSITIONS, WIDTH)),
         "last dimension only",
     ),
+    "norm over another width": (lambda x: F.layer_norm(x, (WIDTH + 1,)), "last dimension only"),
     "unknown operation": (torch.cumsum, "'cumsum'"),
     "unknown function": (F.mish, "'mish'"),
     "in-place operation": (lambda x: x.add_(1.0), "'add_'"),
@@ -377,3 +378,55 @@ def test_what_cannot_be_carried_is_refused(case, operands):
     call = (lambda x: torch.cumsum(x, 1)) if operation is torch.cumsum else operation
     with pytest.raises(UnsupportedOperation, match=message):
         call(operands[0])
+
+
+# --- positions flattened into rows ----------------------------------------------------------
+
+FLATTENED = {
+    "product": lambda x, y: x * y,
+    "product with rows of their own": lambda x, y: x * with_own_c0(y),
+    "sum with rows of their own": lambda x, y: x + with_own_c0(y),
+    "square": lambda x, y: x**2,
+    "quotient": lambda x, y: x / (y + 9.0),
+    "smooth function": lambda x, y: torch.tanh(x),
+    "softmax": lambda x, y: torch.softmax(x, -1),
+    "logsumexp": lambda x, y: torch.logsumexp(x, -1),
+    "norm": lambda x, y: F.layer_norm(x, (WIDTH,)),
+    "batched product": lambda x, y: x[..., None] @ y[:, None],
+    "index": lambda x, y: x[torch.arange(3)],
+    "constant per position": lambda x, y: x * random(POSITIONS, 1),
+}
+
+
+def with_own_c0(x):
+    """The same polynomials with one zeroth coefficient per row."""
+    return TaylorTensor(x.c0.repeat(x.rows, 1), x.higher, x.rows)
+
+
+def flattened(m=POSITIONS, rows=ROWS):
+    """[rows * m, WIDTH] at t = 0, as after view(-1, WIDTH): a zeroth coefficient [m, WIDTH]."""
+    return TaylorTensor(random(m, WIDTH), random(ORDER, rows * m, WIDTH), rows)
+
+
+@pytest.mark.parametrize("m", [POSITIONS, ROWS])  # as many positions as rows would broadcast
+@pytest.mark.parametrize("case", FLATTENED)
+def test_flattened_positions_never_meet_what_they_would_broadcast_against(case, m):
+    with pytest.raises(UnsupportedOperation):
+        FLATTENED[case](flattened(m), flattened(m))
+
+
+def test_linear_maps_of_flattened_positions_are_those_of_positions(operands):
+    x = operands[0]
+    flat = F.linear(x.view(-1, WIDTH), WEIGHT, BIAS) + F.linear(x.reshape(-1, WIDTH), WEIGHT)
+    straight = F.linear(x, WEIGHT, BIAS) + F.linear(x, WEIGHT)
+    found = flat.view(ROWS, POSITIONS, -1)
+    torch.testing.assert_close(coefficients(found), coefficients(straight))
+
+
+@pytest.mark.parametrize(
+    ("c0", "higher"),
+    [((2, 5), (1, 6, 5)), ((1, 5), (1, 6, 4)), ((1, 4), (1, 6, 5)), ((1, 5), (1, 7, 5))],
+)
+def test_coefficients_of_unlike_shapes_make_no_tensor(c0, higher):
+    with pytest.raises(UnsupportedOperation, match="cannot join coefficients"):
+        TaylorTensor(torch.zeros(c0), torch.zeros(higher), 6 if higher[1] == 6 else 2)

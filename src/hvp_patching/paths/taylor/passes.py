@@ -9,13 +9,12 @@ own layer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
-import hvp_patching.paths.taylor_rules  # noqa: F401  (registers the rules)
-from hvp_patching.paths.base_run import BaseRun, Hook, log_probability
+from hvp_patching.failures import architecture, one_line, out_of_memory
 from hvp_patching.paths.rows import (
     Pass,
     Progress,
@@ -32,8 +31,9 @@ from hvp_patching.paths.rows import (
     no_progress,
     node_column,
 )
-from hvp_patching.paths.taylor_tensor import TaylorTensor
-from hvp_patching.sites import Component
+from hvp_patching.paths.run import BaseRun, check_met, log_probability
+from hvp_patching.paths.taylor.tensor import TaylorTensor, UnsupportedOperation
+from hvp_patching.sites import Component, Hook
 
 # float64 logits handled at once in the metric: what a processor caches, or plenty on a GPU
 CPU_BLOCK_BYTES, GPU_BLOCK_BYTES = 2**23, 2**30
@@ -46,7 +46,11 @@ def taylor_jets(
     memory: int,
     progress: Progress = no_progress,
 ) -> torch.Tensor:
-    """Jets [n_components, n_nodes, max order + 1], NaN where the request asks for less."""
+    """Jets [n_components, n_nodes, max order + 1], NaN where the request asks for less.
+
+    UnsupportedOperation where Taylor mode cannot carry what the model does, or does not find the
+    unpatched run's value again.
+    """
     return gather(components, request, _passes(run, components, request, memory), progress)
 
 
@@ -71,8 +75,27 @@ def rows_per_pass(run: BaseRun, order: int, memory: int) -> int:
 
 def _pass(run: BaseRun, rows: Sequence[Row], order: int, shared: bool) -> torch.Tensor:
     """One forward pass over `rows`: jets [n_rows, order + 1]."""
-    jets = metric_jets(logits_along(run, rows, order, shared), run.target_ids)
+    jets = proven_jets(run, lambda: logits_along(run, rows, order, shared))
     return jets if shared else jets[1:]
+
+
+def proven_jets(run: BaseRun, logits: Callable[[], TaylorTensor]) -> torch.Tensor:
+    """Jets of the logits that a pass computes, whose row 0 has the unpatched run's own value.
+
+    UnsupportedOperation for any failure but that of memory.
+    """
+    try:
+        jets = metric_jets(logits(), run.target_ids)
+        check_met(run, jets[:1, 0], "Taylor mode")
+        if not bool(jets.isfinite().all()):
+            raise UnsupportedOperation("Taylor mode gives derivatives that are not finite")
+    except Exception as error:
+        if isinstance(error, UnsupportedOperation) or out_of_memory(error):
+            raise
+        raise UnsupportedOperation(
+            f"Taylor mode cannot run {architecture(run.model)}: {one_line(error)}"
+        ) from error
+    return jets
 
 
 def logits_along(run: BaseRun, rows: Sequence[Row], order: int, shared: bool) -> TaylorTensor:
@@ -86,7 +109,9 @@ def logits_along(run: BaseRun, rows: Sequence[Row], order: int, shared: bool) ->
         for layer, members in by_layer(rows).items()
     ]
     with torch.no_grad():
-        logits: TaylorTensor = run.logits(hooks, run.prefix_copy())
+        logits = run.logits(hooks, run.prefix_copy())
+    if not isinstance(logits, TaylorTensor) or len(logits) != len(rows) + (not shared):
+        raise UnsupportedOperation(f"Taylor mode lost its way through {architecture(run.model)}")
     return logits
 
 
@@ -119,6 +144,8 @@ def _inject(run: BaseRun, rows: Sequence[Row], order: int, shared: bool) -> Hook
 
     def hook(activation: Any, hook: Any) -> TaylorTensor:
         base = activation.c0 if isinstance(activation, TaylorTensor) else activation
+        if len(activation) != getattr(activation, "rows", 1):
+            raise UnsupportedOperation("Taylor mode finds rows at the site that it did not add")
         direction = directions_from(run, rows, base[:1])
         higher = direction.new_zeros(order, *direction.shape)
         if order:

@@ -1,7 +1,8 @@
 """TaylorTensor: a tensor that carries the Taylor coefficients of x(t) through a model.
 
 Every operation the model applies arrives at `__torch_function__` and is looked up by name in the
-rules of `taylor_rules`. The table is strict: an operation without a rule raises
+rules of the modules beside this one. The table is strict: an operation without a rule, a call
+that its rule fails on, and coefficients whose shapes do not belong together all raise
 `UnsupportedOperation`; nothing falls through to the zeroth coefficient alone.
 """
 
@@ -12,14 +13,16 @@ from typing import Any
 
 import torch
 
+from hvp_patching.failures import one_line, out_of_memory
+
 MAX_ORDER = 3
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
 
 
-class UnsupportedOperation(RuntimeError):
-    """Taylor mode has no rule for an operation the model uses; the message names it."""
+class UnsupportedOperation(ValueError):
+    """Taylor mode cannot carry what the model does, or not safely; the message names it."""
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -39,6 +42,16 @@ def operation_name(func: Any) -> str:
     if name == "__get__":
         return str(func.__self__.__name__)
     return str(name)
+
+
+def _check_shapes(c0: torch.Tensor, higher: torch.Tensor, rows: int) -> None:
+    """Coefficients belong to one tensor: one has not been broadcast without the others."""
+    n, rest = higher.shape[1], higher.shape[2:]
+    if n % rows or c0.shape[1:] != rest or c0.shape[0] not in (n, n // rows):
+        raise UnsupportedOperation(
+            f"Taylor mode cannot join coefficients {tuple(c0.shape)} and {tuple(higher.shape)} "
+            f"of {rows} rows"
+        )
 
 
 class TaylorTensor(torch.Tensor):
@@ -61,6 +74,7 @@ class TaylorTensor(torch.Tensor):
     @staticmethod
     def __new__(cls, c0: torch.Tensor, higher: torch.Tensor, rows: int) -> TaylorTensor:
         shape = higher.shape[1:]
+        _check_shapes(c0, higher, rows)
         self = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=c0.dtype, device=c0.device)
         self.c0 = c0
         self.higher = higher
@@ -90,9 +104,11 @@ class TaylorTensor(torch.Tensor):
             raise UnsupportedOperation(f"Taylor mode has no rule for the operation '{name}'")
         try:
             return RULES[name](*args, **(kwargs or {}))
-        except (TypeError, AttributeError) as error:  # arguments that the rule does not take
+        except Exception as error:  # such as arguments or shapes that the rule does not take
+            if isinstance(error, UnsupportedOperation) or out_of_memory(error):
+                raise
             raise UnsupportedOperation(
-                f"Taylor mode's rule for '{name}' does not cover this call: {error}"
+                f"Taylor mode's rule for '{name}' does not cover this call: {one_line(error)}"
             ) from error
 
     @classmethod

@@ -1,0 +1,101 @@
+"""The prefix cache, which proves itself: the suffix run on it must give the whole run again.
+
+Keys and values of the unchanged tokens can be reused where they depend on nothing that follows.
+Rotary scales that change with the length, attention in both directions, or state that is no
+key–value cache break that; such models run without a prefix, with one warning each.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
+
+from hvp_patching.failures import architecture, one_line, out_of_memory
+from hvp_patching.paths.precision import keep_precision, tolerance
+from hvp_patching.paths.run import BaseRun, cache_options, log_probability
+from hvp_patching.sites import record, run_model
+
+log = logging.getLogger(__name__)
+_WARNED: WeakSet[Any] = WeakSet()
+
+
+def shortened(run: BaseRun, start: int, activations: Sequence[torch.Tensor]) -> BaseRun:
+    """The whole run cut at position `start`, or as it is where the cut would change it.
+
+    activations: the site's in the whole run, per layer [1, n_pos, ...]. One more pass proves the
+    result: over the suffix, or over the whole prompt where nothing is cut. ValueError where two
+    runs of the model differ.
+    """
+    reason = _early_change(run, start)
+    if start and reason is None:
+        cut = replace(run, suffix=run.suffix[:, start:], delta=_suffix(run.delta, start))
+        try:
+            cut = replace(cut, prefix=_cache(run, start))
+            reason = _difference(cut, _suffix(activations, start))
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            reason = one_line(error)
+        if reason is None:
+            return cut
+    repeated = _difference(run, activations)
+    if repeated:
+        raise ValueError(
+            f"two equal runs of {architecture(run.model)} on {run.prompt} differ ({repeated}): its "
+            "forward pass is random, so that no effect can be measured"
+        )
+    if reason is not None and run.model not in _WARNED:
+        _WARNED.add(run.model)
+        log.warning(
+            "%s has no prefix cache that can be reused (%s); its runs are over whole prompts, "
+            "which takes longer",
+            architecture(run.model),
+            reason,
+        )
+    return run
+
+
+def _suffix(activations: Sequence[torch.Tensor], start: int) -> tuple[torch.Tensor, ...]:
+    return tuple(activation[:, start:].contiguous() for activation in activations)
+
+
+def _early_change(run: BaseRun, start: int) -> str | None:
+    """Where the prefix's activations differ between the two runs, or None."""
+    for layer, delta in enumerate(run.delta):
+        size = float(delta.abs().max())
+        if start and float(delta[:, :start].abs().max()) > tolerance(delta.dtype) * max(1.0, size):
+            return f"tokens before the first change feel it in layer {layer}"
+    return None
+
+
+def _cache(run: BaseRun, start: int) -> DynamicCache:
+    cache = DynamicCache(config=run.model.original_model.config)
+    with torch.no_grad(), keep_precision(run.model.cfg.dtype):
+        run_model(run.model, run.suffix[:, :start], past_key_values=cache, use_cache=True)
+    for layer in cache.layers:  # recurrent state is none, and could not be given more rows
+        if not isinstance(layer, DynamicLayer) or isinstance(layer, LinearAttentionLayer):
+            raise ValueError(f"a {type(layer).__name__} is more than keys and values")
+    if cache.get_seq_length() != start:
+        raise ValueError(f"it holds {cache.get_seq_length()} of {start} tokens")
+    return cache
+
+
+def _difference(run: BaseRun, activations: Sequence[torch.Tensor]) -> str | None:
+    """How one more unpatched pass differs from the base run, beyond rounding, or None."""
+    options = cache_options(run.prefix_copy())
+    with torch.no_grad(), keep_precision(run.model.cfg.dtype):
+        again, logits = record(run.model, run.suffix, run.site, **options)
+        value = log_probability(logits, run.target_ids)
+    if not run.is_met(value):
+        return f"f(0) is {float(value):.4f} instead of {run.value:.4f}"
+    for layer, (a, b) in enumerate(zip(activations, again, strict=True)):
+        if not bool(((a - b).abs() <= tolerance(a.dtype) * a.abs().max().clamp(min=1.0)).all()):
+            return f"activations differ in layer {layer}"
+    return None

@@ -1,0 +1,88 @@
+"""A run of one prompt that can be patched, and the metric read off its last position."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from hvp_patching.failures import architecture
+from hvp_patching.paths.precision import keep_precision
+from hvp_patching.sites import Hook, Site, run_model
+
+
+@dataclass(frozen=True)
+class BaseRun:
+    """The unpatched run, cut at the first changed token.
+
+    model: TransformerBridge in eval mode; suffix: token ids [1, n_suffix]; prefix: key–value
+    cache of the tokens before, or None; delta: per layer, a' − a of the site's activation
+    [1, n_suffix, ...]; target_ids: LongTensor [n_targets]; value: m of the run itself, in nats,
+    which every computation meets at t = 0 within `slack`; prompt: its name in messages; to_zero:
+    a' = 0, so δ = −a.
+    """
+
+    model: Any
+    site: Site
+    suffix: torch.Tensor
+    prefix: DynamicCache | None
+    delta: tuple[torch.Tensor, ...]
+    target_ids: torch.Tensor
+    value: float
+    slack: float
+    prompt: str
+    to_zero: bool = False
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of components per layer."""
+        return tuple(self.site.n_components(d) for d in self.delta)
+
+    def prefix_copy(self) -> DynamicCache | None:
+        """A private copy of the prefix cache: a run appends its own keys and values to it."""
+        return copy.deepcopy(self.prefix)
+
+    def logits(self, hooks: list[tuple[str, Hook]], prefix: DynamicCache | None) -> Any:
+        """Last-position logits of the suffix under `hooks`: whatever the hooks put in comes out."""
+        with keep_precision(self.model.cfg.dtype):
+            return run_model(self.model, self.suffix, hooks, **cache_options(prefix))
+
+    def repeated(self, n_rows: int) -> BaseRun:
+        """The same run with every forward pass in `n_rows` rows; δ keeps its single row."""
+        prefix = self.prefix_copy()
+        if prefix is not None:
+            prefix.batch_repeat_interleave(n_rows)
+        return replace(self, suffix=self.suffix.expand(n_rows, -1), prefix=prefix)
+
+    def is_met(self, f: torch.Tensor) -> bool:
+        """Whether values of m at t = 0 are the unpatched run's own; NaN is not."""
+        return bool(((f.double() - self.value).abs() <= self.slack).all())
+
+
+def cache_options(prefix: DynamicCache | None) -> dict[str, Any]:
+    """Arguments of the model that make it continue after `prefix`."""
+    return {"use_cache": False} if prefix is None else {"past_key_values": prefix}
+
+
+def log_probability(logits: Any, target_ids: torch.Tensor) -> Any:
+    """m = log of the target set's probability at the last position, in float64.
+
+    logits: [rows, 1, vocabulary], a tensor or a TaylorTensor. float32 would lose two to three
+    digits of the derivatives in the cancellation between target and normaliser.
+    """
+    last = logits[:, -1, :].to(torch.float64)
+    normaliser = torch.logsumexp(last, -1)
+    return torch.logsumexp(last[:, target_ids], -1) - normaliser
+
+
+def check_met(run: BaseRun, f: torch.Tensor, what: str) -> None:
+    """ValueError unless `what` gives the unpatched run's own m at t = 0."""
+    if not run.is_met(f):
+        off = f.flatten()[(f.double() - run.value).abs().nan_to_num(torch.inf).argmax()]
+        raise ValueError(
+            f"{what} gives f(0) = {float(off):.6f} on {run.prompt} where the unpatched run of "
+            f"{architecture(run.model)} gives {run.value:.6f}"
+        )

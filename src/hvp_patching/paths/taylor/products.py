@@ -1,0 +1,161 @@
+"""Rules of Taylor arithmetic for linear operations and products.
+
+Coefficients are normalised: x(t) = Σ c_k t^k, so c_k = x^(k)(0) / k!. Linear operations act on
+each coefficient, products are Cauchy products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from hvp_patching.paths.taylor.structure import (
+    aligned,
+    check_constant,
+    check_dim,
+    linear_map,
+    same_rows,
+)
+from hvp_patching.paths.taylor.tensor import TaylorTensor, UnsupportedOperation, rule
+
+Tensor = torch.Tensor
+
+
+def _flat_linear(c: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a matrix product to all leading dimensions as one matmul (strided slices are slow)."""
+    flat = function(c.flatten(end_dim=-2))
+    return flat.view(*c.shape[:-1], flat.shape[-1])
+
+
+@rule("linear")
+def _linear(x: TaylorTensor, weight: Tensor, bias: Tensor | None = None) -> TaylorTensor:
+    return TaylorTensor(
+        _flat_linear(x.c0, lambda c: F.linear(c, weight, bias)),
+        _flat_linear(x.higher, lambda c: F.linear(c, weight)),
+        x.rows,
+    )
+
+
+@rule("addmm")
+def _addmm(
+    bias: Tensor, x: TaylorTensor, weight: Tensor, *, beta: float = 1.0, alpha: float = 1.0
+) -> TaylorTensor:
+    if beta != 1.0 or alpha != 1.0 or isinstance(bias, TaylorTensor):
+        raise UnsupportedOperation("Taylor mode knows addmm only as bias + x @ weight")
+    return TaylorTensor(
+        torch.addmm(bias, x.c0, weight), _flat_linear(x.higher, lambda c: c @ weight), x.rows
+    )
+
+
+@rule("mean")
+def mean(
+    x: TaylorTensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> TaylorTensor:
+    """Mean over dimensions other than the rows."""
+    dims = _reduced(x, dim)
+    return linear_map(x, lambda c: c.mean(dims, keepdim=keepdim, dtype=dtype))
+
+
+@rule("sum")
+def _sum(
+    x: TaylorTensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> TaylorTensor:
+    dims = _reduced(x, dim)
+    return linear_map(x, lambda c: c.sum(dims, keepdim=keepdim, dtype=dtype))
+
+
+def _reduced(x: TaylorTensor, dim: Any) -> list[int]:
+    if dim is None:
+        raise UnsupportedOperation("Taylor mode cannot reduce over all dimensions, rows included")
+    return [check_dim(x, d) for d in ([dim] if isinstance(dim, int) else dim)]
+
+
+@rule("neg")
+def _neg(x: TaylorTensor) -> TaylorTensor:
+    return linear_map(x, torch.neg)
+
+
+@rule("add")
+def add(a: Any, b: Any, *, alpha: float = 1.0) -> TaylorTensor:
+    """a(t) + b(t); either may be a constant."""
+    if alpha != 1.0:
+        raise UnsupportedOperation("Taylor mode knows add only with alpha = 1")
+    if not isinstance(a, TaylorTensor):
+        a, b = b, a
+    if not isinstance(b, TaylorTensor):
+        return _add_constant(a, b)
+    a, b = same_rows(a, b)
+    return TaylorTensor(a.c0 + b.c0, a.higher + b.higher, a.rows)
+
+
+def _add_constant(x: TaylorTensor, constant: Any) -> TaylorTensor:
+    check_constant(x, constant)
+    c0 = x.c0 + constant
+    nominal = torch.broadcast_shapes(x.shape, getattr(constant, "shape", ()))
+    return TaylorTensor(c0, x.higher.to(c0.dtype).expand(x.order, *nominal), x.rows)
+
+
+@rule("sub", "subtract")
+def _sub(a: Any, b: Any, *, alpha: float = 1.0) -> TaylorTensor:
+    return add(a, -b, alpha=alpha)
+
+
+@rule("__rsub__", "rsub")
+def _rsub(a: TaylorTensor, b: Any) -> TaylorTensor:
+    return add(-a, b)
+
+
+@rule("mul", "multiply")
+def mul(a: Any, b: Any) -> TaylorTensor:
+    """a(t) · b(t), by the Cauchy product; either may be a constant."""
+    if not isinstance(a, TaylorTensor):
+        a, b = b, a
+    if not isinstance(b, TaylorTensor):
+        check_constant(a, b)
+        return linear_map(a, lambda c: c * b)
+    if a is b:
+        return square(a)
+    a, b = same_rows(a, b)
+    aligned(a, b)
+    higher = (a.higher * b.c0).addcmul_(a.c0, b.higher)
+    if a.order >= 2:
+        higher[1].addcmul_(a.higher[0], b.higher[0])
+    if a.order >= 3:
+        higher[2].addcmul_(a.higher[0], b.higher[1]).addcmul_(a.higher[1], b.higher[0])
+    return TaylorTensor(a.c0 * b.c0, higher, a.rows)
+
+
+@rule("square")
+def square(x: TaylorTensor) -> TaylorTensor:
+    """x(t)²."""
+    aligned(x)
+    higher = x.higher * x.c0.mul(2)
+    if x.order >= 2:
+        higher[1].addcmul_(x.higher[0], x.higher[0])
+    if x.order >= 3:
+        higher[2].addcmul_(x.higher[0], x.higher[1], value=2)
+    return TaylorTensor(x.c0.square(), higher, x.rows)
+
+
+@rule("matmul", "bmm")
+def _matmul(a: Any, b: Any) -> TaylorTensor:
+    if not isinstance(b, TaylorTensor):
+        if b.ndim > 2:
+            check_constant(a, b)
+        return linear_map(a, lambda c: c @ b)
+    if b.ndim < 3:
+        raise UnsupportedOperation("Taylor mode cannot sum over the row dimension")
+    if not isinstance(a, TaylorTensor):
+        check_constant(b, a)
+        return linear_map(b, lambda c: a @ c)
+    a, b = same_rows(a, b)
+    aligned(a, b)
+    higher = a.higher @ b.c0 + a.c0 @ b.higher
+    if a.order >= 2:
+        higher[1] += a.higher[0] @ b.higher[0]
+    if a.order >= 3:
+        higher[2] += a.higher[0] @ b.higher[1] + a.higher[1] @ b.higher[0]
+    return TaylorTensor(a.c0 @ b.c0, higher, a.rows)

@@ -1,0 +1,126 @@
+"""What a pair of token ids must be before a model runs on it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from hvp_patching.models.positions import Positions, position_limit
+
+from .forms import ZERO_CORRUPTION, TokenizerCarrier, TokenPair, UnfitPrompt, label
+from .texts import as_integer
+
+SIDES = ("clean_ids", "corrupted_ids", "target_ids")
+
+
+def check_ids(pair: TokenPair, vocabulary: int | None = None) -> TokenPair:
+    """The pair with plain ints; UnfitPrompt on empty, unequal, identical or out-of-range ids.
+
+    Ids may be any sequence or tensor of whole numbers, [n_pos] or [1, n_pos]; the target one
+    number or several. Identical ids are allowed under zero corruption only, which has no
+    corrupted run.
+    """
+    clean, corrupted, target = (_plain_ids(pair, side) for side in SIDES)
+    pair = replace(pair, clean_ids=clean, corrupted_ids=corrupted, target_ids=target)
+    name, n_clean, n_corrupted = label(pair), len(pair.clean_ids), len(pair.corrupted_ids)
+    for side, ids in (("clean", pair.clean_ids), ("corrupted", pair.corrupted_ids)):
+        if not ids:
+            raise UnfitPrompt(
+                f"{name}: the {side} prompt is empty (0 tokens); give at least one token",
+                "empty prompt",
+            )
+    if not pair.target_ids:
+        raise UnfitPrompt(
+            f"{name}: the target is empty; give at least one token id", "empty target"
+        )
+    if len(set(pair.target_ids)) != len(pair.target_ids):
+        raise UnfitPrompt(
+            f"{name}: the target set has {len(pair.target_ids)} ids but only "
+            f"{len(set(pair.target_ids))} different ones; name each token once",
+            "target set repeats a token",
+        )
+    if n_clean != n_corrupted:
+        raise UnfitPrompt(
+            f"{name}: lengths differ after tokenisation, clean has {n_clean} tokens and corrupted "
+            f"{n_corrupted}; change the text so that both have the same number",
+            "lengths differ after tokenisation",
+        )
+    if pair.clean_ids == pair.corrupted_ids and pair.corruption != ZERO_CORRUPTION:
+        raise UnfitPrompt(
+            f"{name}: clean and corrupted are identical ({n_clean} tokens); "
+            "a pair must differ in at least one token",
+            "pair identical",
+        )
+    if vocabulary is not None:
+        _check_range(pair, vocabulary)
+    return pair
+
+
+def _plain_ids(pair: TokenPair, side: str) -> tuple[int, ...]:
+    value: Any = getattr(pair, side)
+    if hasattr(value, "tolist"):  # an array or tensor of numpy or torch
+        value = value.tolist()
+    ids = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    if len(ids) == 1 and isinstance(ids[0], list | tuple):  # [1, n_pos], as tokenizers give it
+        ids = list(ids[0])
+    found = [as_integer(token) for token in ids]
+    if None in found:
+        raise UnfitPrompt(
+            f"{label(pair)}: {side} has {ids[found.index(None)]!r}, which is no token id; "
+            "give whole numbers, or texts in a PromptPair",
+            "no token id",
+        )
+    return tuple(token for token in found if token is not None)
+
+
+def _check_range(pair: TokenPair, vocabulary: int) -> None:
+    sides = {"clean": pair.clean_ids, "corrupted": pair.corrupted_ids, "target": pair.target_ids}
+    for side, ids in sides.items():
+        for position, token in enumerate(ids):
+            if not 0 <= token < vocabulary:
+                raise UnfitPrompt(
+                    f"{label(pair)}: token id {token} ({side}, position {position}) is outside the "
+                    f"vocabulary of {vocabulary} (0 to {vocabulary - 1}); "
+                    "tokenise with this model's own tokenizer",
+                    "token id outside vocabulary",
+                )
+
+
+def vocabulary_size(model: TokenizerCarrier) -> int:
+    """Number of ids the model can embed; the tokenizer's size where only a tokenizer is at hand."""
+    config = getattr(model, "cfg", None)
+    return int(getattr(config, "d_vocab", 0) or len(model.tokenizer))
+
+
+def check_length(model: Any, pair: TokenPair) -> None:
+    """Raise UnfitPrompt where the model has no position for the last tokens.
+
+    Warns once per model where it has one but was not made for it (rotary positions). A tokenizer
+    alone has no limit.
+    """
+    positions = _positions(model)
+    n_pos = len(pair.clean_ids)
+    if positions is None or positions.limit is None or n_pos <= positions.limit:
+        return
+    if positions.hard:
+        raise UnfitPrompt(
+            f"{label(pair)}: {n_pos} tokens, and the model has {positions.limit} positions; "
+            "shorten the prompt",
+            "prompt too long",
+        )
+    if not getattr(model, "hvp_warned_of_length", False):
+        model.hvp_warned_of_length = True
+        warnings.warn(
+            f"{label(pair)}: {n_pos} tokens are more than the {positions.limit} positions that the "
+            "model was made for (max_position_embeddings); its outputs there mean little",
+            stacklevel=4,
+        )
+
+
+def _positions(model: Any) -> Positions | None:
+    found: Positions | None = getattr(model, "hvp_positions", None)
+    if found is None and getattr(model, "original_model", None) is not None:
+        found = model.hvp_positions = position_limit(model.original_model)
+    return found
