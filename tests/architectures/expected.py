@@ -15,7 +15,16 @@ from .configs import UNBUILDABLE, Architecture
 FILE = Path(__file__).with_name("expected.csv")
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 # What refusals of one kind have in common; a message without any of these stands as a whole.
-FRAGMENTS: tuple[str, ...] = ()
+FRAGMENTS = (
+    "does not exist on this model",
+    "has no neurons there",
+    "attends to later tokens",
+    "fails in a plain run",
+    "could not wrap the architecture",
+    "whose configuration says n_heads",
+    "Taylor mode cannot reshape rows",
+    "Taylor mode cannot multiply positions flattened into rows",
+)
 
 
 @dataclass(frozen=True)
@@ -121,22 +130,34 @@ HEAD = """\
 
 Generated from `tests/architectures/expected.csv` by `python -m tests.architectures`; do not edit.
 
-Every causal language model class of `transformers` that TransformerLens has an adapter for was built tiny (width 32, 4 heads,
-3 layers, random weights, float64), wrapped by `hp.from_huggingface`, and its jets at every site compared, by both backends, with an
-oracle that shares no code with this package: forward hooks on the original Hugging Face module, and finite differences of plain
-forward passes. {architectures} architectures ({configs} configuration classes and variants of some): {agrees} cells agree to 1e-6 of
-f(0), f(1) and of f', f'' at t = 0 and 1/2; {refuses} are refused in one line; none gives a wrong number.
+Every causal language model class of `transformers` for which TransformerLens has an adapter was
+built tiny (width 32, 4 heads, 3 layers, random weights, float64) and wrapped by
+`hp.from_huggingface`. Its jets at every site, by both backends, were compared with an oracle that
+shares no code with this package: forward hooks on the original Hugging Face module, and finite
+differences of plain forward passes.
 
-**yes**: both backends agree. **autograd**: Taylor mode refuses, so that `backend="auto"` falls back to autograd, which agrees
-(slower). **no**: the site is refused.
+{architectures} architectures ({configs} configuration classes, and variants of some): {agrees} cells
+agree with the oracle in f(0), f(1), and f, f', f'' at t = 0 and 1/2; {refuses} are refused in one
+line; none gives another number. `pytest -m matrix` tries them all again (half an hour).
+
+- **yes**: both backends agree.
+- **autograd**: Taylor mode refuses, so that `backend="auto"` falls back to autograd, which agrees,
+  but is slower.
+- **no**: the site is refused.
 """
 MEANINGS = """\
-## What the oracle patched
+## What a site is
 
-`attn_heads` is the input of the attention's output projection, cut into heads; `mlp_pre` what enters the MLP's activation function
-(of a gated MLP the gate's); `mlp_post` the input of the MLP's output projection; `mlp_out` what the MLP or mixture of experts adds to
-the residual stream, that is, its output after the norm that follows it, where one does (Gemma-2, OLMo-2); `resid_post` the output
-of the decoder layer, where attention and MLP are parallel, too.
+| site | what it is |
+|---|---|
+| `attn_heads` | input of the attention's output projection, cut into heads |
+| `mlp_pre` | what enters the MLP's activation function; in a gated MLP, the gate's |
+| `mlp_post` | input of the MLP's output projection |
+| `mlp_out` | what the MLP or the mixture of experts adds to the residual stream: its output after \
+the norm that follows it, where one does |
+| `resid_post` | output of the decoder layer |
 
-| site | in the modules of Hugging Face |
+In the modules of Hugging Face, which the oracle patched:
+
+| site | module of a layer |
 |---|---|"""

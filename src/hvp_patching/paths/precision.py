@@ -47,7 +47,7 @@ class KeepFloat64(TorchFunctionMode):
                 return first
             if name in {"softmax", "log_softmax"} and kwargs.get("dtype") == torch.float32:
                 kwargs["dtype"] = None
-        if func is torch.full and isinstance(args[-1], float):
+        if func is torch.full and isinstance(kwargs.get("fill_value", args[-1]), float):
             kwargs.setdefault("dtype", torch.float64)
         return func(*args, **kwargs)
 
