@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import hvp_patching as hp
+from hvp_patching.prompts.pair import TokenPair
+
 from .configs import Architecture, build, tokenizer
 from .naming import NoPlace, find_place
 from .oracle import Derivatives, PlainPath
-from hvp_patching.prompts.pair import TokenPair
 
 SITES = ("attn_heads", "mlp_pre", "mlp_post", "mlp_out", "resid_post")
 BACKENDS = ("taylor", "autograd")

@@ -136,9 +136,9 @@ built tiny (width 32, 4 heads, 3 layers, random weights, float64) and wrapped by
 shares no code with this package: forward hooks on the original Hugging Face module, and finite
 differences of plain forward passes.
 
-{architectures} architectures ({configs} configuration classes, and variants of some): {agrees} cells
-agree with the oracle in f(0), f(1), and f, f', f'' at t = 0 and 1/2; {refuses} are refused in one
-line; none gives another number. `pytest -m matrix` tries them all again (half an hour).
+{architectures} architectures ({configs} configuration classes, and variants of some):
+{agrees} cells agree with the oracle in f(0), f(1), and f, f', f'' at t = 0 and 1/2; {refuses} are
+refused in one line; none gives another number. `pytest -m matrix` tries them all again.
 
 - **yes**: both backends agree.
 - **autograd**: Taylor mode refuses, so that `backend="auto"` falls back to autograd, which agrees,
