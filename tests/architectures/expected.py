@@ -19,7 +19,7 @@ FRAGMENTS = (
     "does not exist on this model",
     "has no neurons there",
     "attends to later tokens",
-    "fails in a plain run",
+    "fails in an unpatched run",
     "could not wrap the architecture",
     "whose configuration says n_heads",
     "Taylor mode cannot reshape rows",

@@ -45,7 +45,7 @@ ATTENTION_OUT = (
 POST_NORM = ("post_feedforward_layernorm", "post_mlp_layernorm")
 # Bloom's and MPT's MLP modules add the residual stream to what these give.
 BEFORE_RESIDUAL = ("mlp.dense_4h_to_h", "ffn.down_proj")
-MLP = ("mlp", "feed_forward", "ffn", "mlp_block", "output.dense", "fc2")
+MLP = ("mlp", "feed_forward", "ffn", "mlp_block", "block_sparse_moe")
 HIDDEN_IN = ("gate_proj", "c_fc", "dense_h_to_4h", "fc1", "fc_in", "w1", "up_proj")
 GATE_FIRST = ("gate_up_proj", "Wi")  # gate and up in one matrix: the gate is its first half
 HIDDEN_OUT = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2", "Wo")
@@ -109,8 +109,8 @@ class Place:
             return (changed(args[0]), *args[1:])
 
         def after(module: Any, args: Any, output: Any) -> Any:
-            if isinstance(output, tuple):
-                return (changed(output[0]), *output[1:])
+            if isinstance(output, tuple | list):
+                return type(output)((changed(output[0]), *output[1:]))
             return changed(output)
 
         if self.at_input:
@@ -131,8 +131,10 @@ def find_place(model: torch.nn.Module, site: str) -> Place:
         found = _each(model, paths, ATTENTION_OUT)
         return Place(site, found, at_input=True, n_heads=config.num_attention_heads)
     if site == "mlp_out":
-        return Place(site, _each(model, paths, POST_NORM + BEFORE_RESIDUAL + MLP), at_input=False)
-    inside = [f"{path}.{mlp}" for path in paths for mlp in MLP[:4] if _has(model, f"{path}.{mlp}")]
+        return Place(
+            site, _each(model, paths, POST_NORM + BEFORE_RESIDUAL + MLP + BARE_OUT), at_input=False
+        )
+    inside = [f"{path}.{mlp}" for path in paths for mlp in MLP if _has(model, f"{path}.{mlp}")]
     if site == "mlp_post":
         found = _each(model, inside, HIDDEN_OUT) if inside else _each(model, paths, BARE_OUT)
         return Place(site, found, at_input=True)
