@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources._bridge_builder import detect_tokenizer_bos_eos
+from transformer_lens.model_bridge.sources.transformers import source
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -138,6 +141,8 @@ def wrap(
     hf_model.config.return_dict = True  # the bridge reads outputs by name
     if any(getattr(module, "gradient_checkpointing", False) for module in hf_model.modules()):
         hf_model.gradient_checkpointing_disable()  # type: ignore[no-untyped-call]
+    # The fused kernel for mixtures of experts knows no float64 and no second derivative.
+    hf_model.set_experts_implementation("eager")
     parameters = hf_model.num_parameters()  # before the bridge adds its split copies of q, k, v
     positions = position_limit(hf_model)
     bridge = _boot(hf_model, tokenizer, spec.name, dtype, device)
@@ -165,14 +170,15 @@ def _boot(
     # and the rebuilt one may tokenise otherwise.
     stand_in.init_kwargs.update(add_bos_token=True, name_or_path=name)
     try:
-        # Not the registry's name: TransformerLens has aliases of its own for some of them.
-        bridge = TransformerBridge.boot_transformers(
-            f"hvp-patching/{name}",
-            hf_model=hf_model,
-            tokenizer=stand_in,
-            device=device,
-            dtype=dtype,
-        )
+        with _no_processor():
+            # Not the registry's name: TransformerLens has aliases of its own for some of them.
+            bridge = TransformerBridge.boot_transformers(
+                f"hvp-patching/{name}",
+                hf_model=hf_model,
+                tokenizer=stand_in,
+                device=device,
+                dtype=dtype,
+            )
     except Exception as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ModelError(
@@ -183,6 +189,22 @@ def _boot(
     if tokenizer is None:
         bridge.tokenizer = None
     return bridge
+
+
+@contextmanager
+def _no_processor() -> Iterator[None]:
+    """Boot without the processor of images and sounds that a multimodal class would come with.
+
+    TransformerLens would ask the Hub for it under our invented name and, failing that, install
+    torchvision into the running environment. Prompts are text alone.
+    """
+    name = "load_modality_processor"
+    original = getattr(source, name)
+    setattr(source, name, lambda *args, **kwargs: None)
+    try:
+        yield
+    finally:
+        setattr(source, name, original)
 
 
 def _name_architecture(hf_model: PreTrainedModel, name: str) -> str:

@@ -22,10 +22,10 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 class KeepFloat64(TorchFunctionMode):
-    """Ignore casts of float64 tensors to float32.
+    """Ignore casts of float64 tensors to float32, and fill new tensors with float64.
 
     Hugging Face modules compute normalisation and softmax in float32 whatever the model's dtype,
-    which would limit float64 checks to about 1e-6.
+    which would limit float64 checks to about 1e-6; a mask's lowest float64 is no float32.
     """
 
     def __torch_function__(
@@ -47,6 +47,8 @@ class KeepFloat64(TorchFunctionMode):
                 return first
             if name in {"softmax", "log_softmax"} and kwargs.get("dtype") == torch.float32:
                 kwargs["dtype"] = None
+        if func is torch.full and isinstance(kwargs.get("fill_value", args[-1]), float):
+            kwargs.setdefault("dtype", torch.float64)
         return func(*args, **kwargs)
 
 

@@ -13,12 +13,15 @@ from transformers import (
     BertForMaskedLM,
     BertLMHeadModel,
     FalconConfig,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPT2Model,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    MixtralConfig,
     Olmo2Config,
     PreTrainedModel,
     T5Config,
@@ -315,3 +318,33 @@ def test_positions_are_known_before_wrapping_and_after() -> None:
     with pytest.raises(PromptError, match="257 tokens, and the model has 256 positions"):
         as_token_pair(bridge, long)
     assert as_token_pair(SimpleNamespace(tokenizer=bridge.tokenizer), long).clean_ids[0] == 5
+
+
+def test_experts_run_in_plain_operations(tokenizer):
+    config = MixtralConfig(**SMALL, vocab_size=len(tokenizer), num_local_experts=4)
+    model = AutoModelForCausalLM.from_config(config).double()
+    assert model.config._experts_implementation != "eager"  # a kernel without float64
+    bridge = from_huggingface(model, tokenizer, False)
+    assert bool(bridge(IDS, return_type="logits").isfinite().all())
+
+
+def test_a_multimodal_class_neither_asks_the_hub_nor_installs_anything(tokenizer, monkeypatch):
+    def unwanted(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError(f"asked for {args}")
+
+    monkeypatch.setattr("subprocess.check_call", unwanted)
+    monkeypatch.setattr("transformers.AutoProcessor.from_pretrained", unwanted)
+    vision = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 32,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 1,
+        "intermediate_size": 64,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    text = {**SMALL, "vocab_size": len(tokenizer)}
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    bridge = from_huggingface(Gemma3ForConditionalGeneration(config), tokenizer, False)
+    assert bridge.cfg.is_multimodal
+    assert bool(bridge(IDS, return_type="logits").isfinite().all())

@@ -82,6 +82,7 @@ def test_casts_of_float64_to_float32_are_ignored():
             x.float(),
             x.to(torch.float32),
             x.to(dtype=torch.float32),
+            x.type(torch.float32),
             F.softmax(x, dim=-1, dtype=torch.float32),
             F.log_softmax(x, dim=-1, dtype=torch.float32),
             torch.softmax(x, -1, dtype=torch.float32),
@@ -90,6 +91,15 @@ def test_casts_of_float64_to_float32_are_ignored():
         assert x.to(torch.int64).dtype == torch.int64
         assert x.to(torch.zeros(1, dtype=torch.float16)).dtype == torch.float16
         assert torch.zeros(1, dtype=torch.int64).float().dtype == torch.float32
+
+
+def test_masks_are_filled_in_float64():
+    lowest = torch.finfo(torch.float64).min
+    with KeepFloat64():
+        assert float(torch.full((), lowest)) == lowest
+        assert float(torch.full((), fill_value=lowest)) == lowest
+        assert torch.full((2,), 1.0, dtype=torch.float32).dtype == torch.float32
+        assert torch.full((2,), 1).dtype == torch.int64
 
 
 def test_only_float64_models_need_it():

@@ -190,6 +190,20 @@ def _cat(tensors: Sequence[Tensor], dim: int = 0) -> TaylorTensor:
     return TaylorTensor(c0, torch.cat([p.higher for p in parts], dim=d), rows)
 
 
+@rule("stack")
+def _stack(tensors: Sequence[Tensor], dim: int = 0) -> TaylorTensor:
+    dim = dim if dim >= 0 else dim + tensors[0].ndim + 1
+    return _cat([t.unsqueeze(dim) for t in tensors], dim)
+
+
+@rule("repeat_interleave")
+def _repeat_interleave(x: TaylorTensor, repeats: Any, dim: int | None = None) -> TaylorTensor:
+    if dim is None:
+        raise UnsupportedOperation("Taylor mode cannot repeat along the row dimension")
+    d = check_dim(x, dim)
+    return linear_map(x, lambda c: c.repeat_interleave(repeats, d))
+
+
 @rule("chunk")
 def _chunk(x: TaylorTensor, chunks: int, dim: int = 0) -> tuple[TaylorTensor, ...]:
     return _pieces(x, lambda c: c.chunk(chunks, check_dim(x, dim)))
@@ -221,7 +235,7 @@ def _lifted(value: Tensor, like: TaylorTensor) -> TaylorTensor:
     return TaylorTensor(c0, zeros, like.rows)
 
 
-@rule("to")
+@rule("to", "type")
 def to(x: TaylorTensor, *args: Any, **kwargs: Any) -> TaylorTensor:
     return linear_map(x, lambda c: c.to(*args, **kwargs))
 

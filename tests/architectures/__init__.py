@@ -1,0 +1,1 @@
+"""The architecture matrix: every loadable model class, site and backend against an oracle."""
