@@ -171,7 +171,7 @@ def test_weights_depend_on_what_fetches_and_checks_them():
 
 def test_no_table_and_no_analysis_runs_what_runs_models():
     for name in artefact_lists.TABLES:
-        found = code_inputs.script_code("write_table", f"reporting/{name}")
+        found = code_inputs.script_code("write_table", f"reporting/tables/{name}")
         assert not [path for path in found if "/models/loading" in path or "/baselines/" in path]
 
 
