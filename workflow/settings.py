@@ -132,7 +132,8 @@ def prompt_sources(task: str) -> list[str]:
         get_task(task)
     except ValueError as error:
         raise WorkflowError(str(error)) from None
-    shared = ("corruptions", "data_files", "pair", "seeded", "task", "validation")
+    texts = ("checks", "forms", "pair", "texts")
+    shared = ("corruptions", "data_files", *texts, "seeded", "task", "validation")
     return sources(*(f"prompts/{name}" for name in (*shared, task)))
 
 

@@ -138,6 +138,11 @@ def n_layers(model: Any) -> int:
     return int(model.cfg.n_layers)
 
 
+def configuration(model: Any) -> Any:
+    """The Hugging Face configuration under a TransformerBridge, None where there is none."""
+    return getattr(getattr(model, "original_model", model), "config", None)
+
+
 def run_model(
     model: Any, ids: torch.Tensor, hooks: Sequence[tuple[str, Hook]] = (), **options: Any
 ) -> Any:
@@ -145,7 +150,7 @@ def run_model(
 
     Whatever the model's configuration says its outputs should be; options go to the model.
     """
-    config = model.original_model.config
+    config = configuration(model)
     asked = {name: getattr(config, name, plain) for name, plain in PLAIN_OUTPUTS.items()}
     changed = {name: value for name, value in asked.items() if value != PLAIN_OUTPUTS[name]}
     try:

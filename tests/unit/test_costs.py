@@ -40,7 +40,8 @@ def token_clock(model, monkeypatch):
 def test_every_operation_runs_what_it_says(model, make_pair, token_clock):
     table = measure_costs(model, make_pair((CHANGED,), N_POS), repeats=2, baselines=["gim"])
     fed = table.set_index(["operation", "rows"])["seconds"]
-    base = 2 * N_POS + CHANGED  # both prompts, and the tokens before the first changed one
+    # both prompts, the tokens before the first changed one, and the proof of their cache
+    base = 2 * N_POS + CHANGED + SUFFIX
     expected = {
         ("forward", 1): N_POS,
         ("forward", N_HEADS): N_HEADS * N_POS,

@@ -6,7 +6,10 @@ from settings import model_source, sources
 rule prepare_model:
     """Download (three attempts for each file), check and convert the weights of one model."""
     input:
-        code=sources("models/convert", "models/fetch", "models/identity"),
+        code=sources(
+            *("models/checkpoint", "models/content", "models/convert"),
+            *("models/fetch", "models/gguf_guard", "models/identity"),
+        ),
         data=branch(
             lambda wildcards: wildcards.model.startswith("tiny-"),
             then=[
@@ -41,7 +44,7 @@ rule prepare_model:
 rule describe_model:
     """Read layers, heads and widths off the loaded model (Table 1)."""
     input:
-        code=sources("models/loading"),
+        code=sources("models/loading", "models/wrapping"),
         model="data/models/{model}/hvp_model.json",
     output:
         "results/models/{model}.json",

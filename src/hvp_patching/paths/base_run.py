@@ -18,7 +18,7 @@ from hvp_patching.paths.prefix import shortened
 from hvp_patching.paths.run import BaseRun, log_probability
 from hvp_patching.paths.site_proof import prove_site
 from hvp_patching.prompts.pair import ZERO_CORRUPTION, TokenPair, label
-from hvp_patching.sites import Site, record
+from hvp_patching.sites import Site, configuration, record
 
 DIRECTIONS = ("noising", "denoising")
 
@@ -81,7 +81,7 @@ def _check(model: Any, tokens: TokenPair, direction: str, zero: bool) -> None:
             "has no base to patch; use direction 'noising'"
         )
     check_eval_mode(model)
-    if getattr(model.original_model.config, "is_encoder_decoder", False):
+    if getattr(configuration(model), "is_encoder_decoder", False):
         raise ValueError(
             f"{architecture(model)} is an encoder–decoder; give a model that "
             "continues its own prompt"

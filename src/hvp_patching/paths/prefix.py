@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 from hvp_patching.failures import architecture, one_line, out_of_memory
 from hvp_patching.paths.precision import keep_precision, tolerance
 from hvp_patching.paths.run import BaseRun, cache_options, log_probability
-from hvp_patching.sites import record, run_model
+from hvp_patching.sites import configuration, record, run_model
 
 log = logging.getLogger(__name__)
 _WARNED: WeakSet[Any] = WeakSet()
@@ -33,7 +33,7 @@ def shortened(run: BaseRun, start: int, activations: Sequence[torch.Tensor]) -> 
     result: over the suffix, or over the whole prompt where nothing is cut. ValueError where two
     runs of the model differ.
     """
-    reason = _early_change(run, start)
+    reason = _early_change(run, start, activations)
     if start and reason is None:
         cut = replace(run, suffix=run.suffix[:, start:], delta=_suffix(run.delta, start))
         try:
@@ -66,17 +66,21 @@ def _suffix(activations: Sequence[torch.Tensor], start: int) -> tuple[torch.Tens
     return tuple(activation[:, start:].contiguous() for activation in activations)
 
 
-def _early_change(run: BaseRun, start: int) -> str | None:
+def _early_change(run: BaseRun, start: int, activations: Sequence[torch.Tensor]) -> str | None:
     """Where the prefix's activations differ between the two runs, or None."""
-    for layer, delta in enumerate(run.delta):
-        size = float(delta.abs().max())
-        if start and float(delta[:, :start].abs().max()) > tolerance(delta.dtype) * max(1.0, size):
+    for layer, (delta, a) in enumerate(zip(run.delta, activations, strict=True)):
+        if not _equal(delta[:, :start], torch.zeros_like(delta[:, :start]), a):
             return f"tokens before the first change feel it in layer {layer}"
     return None
 
 
+def _equal(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor) -> bool:
+    """Whether activations agree to within the rounding of values as large as those of `scale`."""
+    return bool(((a - b).abs() <= tolerance(a.dtype) * scale.abs().max()).all())
+
+
 def _cache(run: BaseRun, start: int) -> DynamicCache:
-    cache = DynamicCache(config=run.model.original_model.config)
+    cache = DynamicCache(config=configuration(run.model))
     with torch.no_grad(), keep_precision(run.model.cfg.dtype):
         run_model(run.model, run.suffix[:, :start], past_key_values=cache, use_cache=True)
     for layer in cache.layers:  # recurrent state is none, and could not be given more rows
@@ -96,6 +100,6 @@ def _difference(run: BaseRun, activations: Sequence[torch.Tensor]) -> str | None
     if not run.is_met(value):
         return f"f(0) is {float(value):.4f} instead of {run.value:.4f}"
     for layer, (a, b) in enumerate(zip(activations, again, strict=True)):
-        if not bool(((a - b).abs() <= tolerance(a.dtype) * a.abs().max().clamp(min=1.0)).all()):
+        if not _equal(a, b, a):
             return f"activations differ in layer {layer}"
     return None

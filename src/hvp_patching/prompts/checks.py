@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from hvp_patching.models.positions import Positions, position_limit
-
 from .forms import ZERO_CORRUPTION, TokenizerCarrier, TokenPair, UnfitPrompt, label
 from .texts import as_integer
 
@@ -100,27 +98,30 @@ def check_length(model: Any, pair: TokenPair) -> None:
     Warns once per model where it has one but was not made for it (rotary positions). A tokenizer
     alone has no limit.
     """
-    positions = _positions(model)
+    limit, hard = _positions(model)
     n_pos = len(pair.clean_ids)
-    if positions is None or positions.limit is None or n_pos <= positions.limit:
+    if limit is None or n_pos <= limit:
         return
-    if positions.hard:
+    if hard:
         raise UnfitPrompt(
-            f"{label(pair)}: {n_pos} tokens, and the model has {positions.limit} positions; "
+            f"{label(pair)}: {n_pos} tokens, and the model has {limit} positions; "
             "shorten the prompt",
             "prompt too long",
         )
     if not getattr(model, "hvp_warned_of_length", False):
         model.hvp_warned_of_length = True
         warnings.warn(
-            f"{label(pair)}: {n_pos} tokens are more than the {positions.limit} positions that the "
-            "model was made for (max_position_embeddings); its outputs there mean little",
+            f"{label(pair)}: {n_pos} tokens are more than the {limit} positions that the model "
+            "was made for (max_position_embeddings); its outputs there mean little",
             stacklevel=4,
         )
 
 
-def _positions(model: Any) -> Positions | None:
-    found: Positions | None = getattr(model, "hvp_positions", None)
-    if found is None and getattr(model, "original_model", None) is not None:
-        found = model.hvp_positions = position_limit(model.original_model)
-    return found
+def _positions(model: Any) -> tuple[int | None, bool]:
+    """How many positions the model takes (None: any number), and whether one more is an error."""
+    found = getattr(model, "hvp_positions", None)  # of from_huggingface and load_model
+    if found is not None:
+        return found.limit, found.hard
+    config = getattr(model, "cfg", None)
+    learned = getattr(config, "positional_embedding_type", None) == "standard"
+    return (int(config.n_ctx), True) if learned and config is not None else (None, False)

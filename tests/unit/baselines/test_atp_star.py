@@ -197,7 +197,12 @@ class Toy(torch.nn.Module):
         self.tokens = torch.nn.Parameter(torch.tensor(tokens, dtype=torch.float64))
         self.blocks = blocks
         self.cfg = SimpleNamespace(
-            n_layers=len(blocks), dtype=torch.float64, d_model=8, d_mlp=8, d_vocab=2
+            n_layers=len(blocks),
+            n_heads=1,
+            dtype=torch.float64,
+            d_model=len(tokens[0]),
+            d_mlp=8,
+            d_vocab=2,
         )
         self.tokenizer = range(len(tokens))
         self.train(False)

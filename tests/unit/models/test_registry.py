@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from hvp_patching.models import ModelError, get_spec, list_models
-from hvp_patching.models.registry import COMMIT, Hub, Tiny, WheelGGUF
+from hvp_patching.models.checkpoint import sizes_of
+from hvp_patching.models.registry import COMMIT, Hub, Sizes, Tiny, WheelGGUF
+from hvp_patching.models.tiny import FAMILIES, build_tiny
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "data" / "published"
 
@@ -61,3 +63,22 @@ def test_labels_are_those_of_table_1() -> None:
         published = {row["model"]: row["paper_label"] for row in csv.DictReader(lines)}
     ours = {name: get_spec(name).paper_label for name in list_models()}
     assert {name: label for name, label in ours.items() if label} == published
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the paper's tables are not in data/published")
+def test_sizes_are_those_of_table_1() -> None:
+    with (PUBLISHED / "table01.csv").open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            published = Sizes(*(int(row[k]) for k in ("n_layers", "d_model", "n_heads", "d_mlp")))
+            assert get_spec(row["model"]).sizes == published
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_registered_model_states_its_sizes(name: str) -> None:
+    assert get_spec(name).sizes is not None
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_tiny_models_have_the_sizes_they_state(name: str) -> None:
+    model, _ = build_tiny(name)
+    assert sizes_of(model.config) == get_spec(name).sizes

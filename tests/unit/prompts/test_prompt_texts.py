@@ -109,9 +109,7 @@ def test_a_target_that_the_tokenizer_does_not_know_is_refused(build):
     good = PromptPair(
         "the cat saw the", "the dog saw the", "dog" if build is not unigram else " dog"
     )
-    assert (
-        as_token_pair(model, good).n_pos if hasattr(good, "n_pos") else as_token_pair(model, good)
-    )
+    assert len(as_token_pair(model, good).clean_ids) == 4
     said = refused(model, replace(good, target="zebra"))
     assert "the target ('zebra') has 'zebra' that this tokenizer does not know" in said
     assert "reads as '<unk>'; use other words" in said
@@ -140,6 +138,7 @@ def test_what_the_tokenizer_drops_is_named():
     said = refused(model, replace(pair, clean="the cat☃ saw Zeno"))
     assert "the clean prompt ('the cat☃ saw Zeno') loses '☃Zn' in this tokenizer" in said
     assert "loses '☃' in this tokenizer" in refused(model, replace(pair, target="d☃"))
+    assert "loses '☃' in this tokenizer" in refused(model, replace(pair, clean="the ☃cat saw"))
 
 
 def test_what_is_only_normalised_is_not_lost():
@@ -156,13 +155,9 @@ def test_what_is_only_normalised_is_not_lost():
     "text", ["Ünï — “q”\n\t  é x", "e\u0301 \u200d👩‍🚀 日本語", "\x00 \ufeffa"]
 )
 def test_bytes_lose_nothing(model, text):
-    assert (
-        as_token_pair(model, replace(PAIR, clean=text, corrupted=text[::-1] + "", target=" Mary"))
-        if (
-            len(model.tokenizer(text)["input_ids"]) == len(model.tokenizer(text[::-1])["input_ids"])
-        )
-        else "lengths differ" in refused(model, replace(PAIR, clean=text, corrupted=text[::-1]))
-    )
+    pair = replace(PAIR, clean=f"{text} Mary", corrupted=f"{text} John")
+    found = as_token_pair(model, pair)
+    assert model.tokenizer.decode(found.clean_ids) == pair.clean
 
 
 @pytest.mark.parametrize("field", ["clean", "corrupted", "target", "prompt_id"])
