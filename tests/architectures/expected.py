@@ -22,6 +22,9 @@ FRAGMENTS = (
     "fails in an unpatched run",
     "could not wrap the architecture",
     "whose configuration says n_heads",
+    "are no neurons before and after their activation function",
+    "Taylor mode cannot run XGLMForCausalLM",
+    "Taylor mode cannot combine rows",
     "Taylor mode cannot reshape rows",
     "Taylor mode cannot multiply positions flattened into rows",
 )
