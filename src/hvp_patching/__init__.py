@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from hvp_patching.models import from_huggingface, list_models, load_model
     from hvp_patching.paths import (
         Jets,
+        Metric,
+        Patch,
         activation_patching,
         hessian_vector_products,
         lipschitz_estimates,
+        logit_difference,
         path_jets,
         site_attribution,
     )
@@ -40,6 +43,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Jets",
+    "Metric",
+    "Patch",
     "PromptPair",
     "TokenPair",
     "activation_patching",
@@ -55,6 +60,7 @@ __all__ = [
     "list_models",
     "load_model",
     "local_curvature",
+    "logit_difference",
     "path_jets",
     "reliability",
     "screen_flag_fix",
@@ -69,9 +75,12 @@ _HOMES = {
     "models": ("from_huggingface", "list_models", "load_model"),
     "paths": (
         "Jets",
+        "Metric",
+        "Patch",
         "activation_patching",
         "hessian_vector_products",
         "lipschitz_estimates",
+        "logit_difference",
         "path_jets",
         "site_attribution",
     ),

@@ -19,6 +19,8 @@ from hvp_patching.baselines import BASELINES, BASELINES_VERSION
 from hvp_patching.environments import current_environment
 from hvp_patching.models.identity import current_identity
 from hvp_patching.paths.jets import ENGINE_VERSION, Jets, normalise_request, path_jets
+from hvp_patching.paths.metric import LOGPROB, AnyMetric, as_metric
+from hvp_patching.paths.patches import Positions
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, Request, no_progress
 from hvp_patching.paths.taylor import MAX_ORDER
 from hvp_patching.paths.vector_hvp import (
@@ -60,6 +62,8 @@ class PromptKey:
     site: str
     dtype: str
     direction: str
+    metric: str
+    foil_ids: tuple[int, ...]
 
     def digest(self) -> str:
         """Name of the entry: sha256 of the key, in hexadecimal."""
@@ -79,6 +83,7 @@ class JetKey(PromptKey):
     node: float
     order: int
     backend: str
+    positions: str | tuple[int, ...] | None = None
     engine: int = ENGINE_VERSION
 
     def fields(self) -> dict[str, Any]:
@@ -107,8 +112,19 @@ def weights_identity(model: Any) -> str:
     return current_identity(model)
 
 
-def prompt_fields(model: Any, tokens: TokenPair, site: str, direction: str) -> dict[str, Any]:
-    """The fields of a PromptKey; the model is one from load_model or from_huggingface."""
+def prompt_fields(
+    model: Any, tokens: TokenPair, site: str, direction: str, metric: AnyMetric = LOGPROB
+) -> dict[str, Any]:
+    """The fields of a PromptKey; the model is one from load_model or from_huggingface.
+
+    ValueError for a metric without a name: nothing else tells its results from another's.
+    """
+    readout = as_metric(metric).readout(model, tokens)
+    if readout.identity is None:
+        raise ValueError(
+            f"metric '{readout.name}' has no name under which results can be stored; give "
+            "Metric(function, name=…, version=…)"
+        )
     return {
         "weights": weights_identity(model),
         "clean_ids": tokens.clean_ids,
@@ -118,6 +134,8 @@ def prompt_fields(model: Any, tokens: TokenPair, site: str, direction: str) -> d
         "site": site,
         "dtype": str(model.cfg.dtype),
         "direction": direction,
+        "metric": readout.identity,
+        "foil_ids": readout.foil_ids,
     }
 
 
@@ -141,6 +159,9 @@ def stored_jets(
     direction: str = "noising",
     memory: int = DEFAULT_MEMORY,
     progress: Progress = no_progress,
+    *,
+    positions: Positions = None,
+    metric: AnyMetric = LOGPROB,
 ) -> tuple[Jets, int]:
     """path_jets through the store: the jets, and how many of the nodes had to be computed.
 
@@ -149,12 +170,15 @@ def stored_jets(
     """
     request = normalise_request(nodes, 0)
     tokens = as_token_pair(model, tokens)
+    if positions is not None and not isinstance(positions, str):
+        positions = tuple(positions)
     key = JetKey(
-        **prompt_fields(model, tokens, site, direction),
+        **prompt_fields(model, tokens, site, direction, metric),
         components=components,
         node=0.0,
         order=0,
         backend=backend,
+        positions=positions,
     )
     found = {
         node: _lookup(store, replace(key, node=node), order) for node, order in request.items()
@@ -162,7 +186,9 @@ def stored_jets(
     missing = {node: request[node] for node, entry in found.items() if entry is None}
     if missing:
         jets = path_jets(
-            model, tokens, site, missing, 0, backend, components, direction, memory, progress
+            *(model, tokens, site, missing, 0, backend, components, direction, memory, progress),
+            positions=positions,
+            metric=metric,
         )
         environment = current_environment(model)
         for i, (node, order) in enumerate(missing.items()):
@@ -191,7 +217,8 @@ def _assemble(entries: dict[float, Entry], request: Request) -> Jets:
     values = torch.full((len(components), len(request), width), torch.nan, dtype=torch.float64)
     for i, (node, order) in enumerate(request.items()):
         values[:, i, : order + 1] = entries[node]["values"][:, : order + 1]
-    frame = pd.DataFrame(components.numpy(), columns=["layer", "index"])
+    columns = ["layer", "index", "position"][: components.shape[1]]
+    frame = pd.DataFrame(components.numpy(), columns=columns)
     return Jets(values, tuple(request), frame)
 
 
@@ -204,6 +231,8 @@ def stored_probes(
     direction: str = "noising",
     memory: int = DEFAULT_MEMORY,
     progress: Progress = no_progress,
+    *,
+    metric: AnyMetric = LOGPROB,
 ) -> pd.DataFrame:
     """Lipschitz estimates of every component through the store (appendix B.2).
 
@@ -212,13 +241,17 @@ def stored_probes(
     """
     tokens = as_token_pair(model, tokens)
     key = ProbeKey(
-        **prompt_fields(model, tokens, site, direction),
+        **prompt_fields(model, tokens, site, direction, metric),
         nodes=tuple(f"{node:.12f}" for node in nodes),
     )
 
     def compute() -> Entry:
         products = hessian_vector_products(
-            model, tokens, site, nodes, direction=direction, memory=memory, progress=progress
+            *(model, tokens, site, nodes),
+            direction=direction,
+            memory=memory,
+            progress=progress,
+            metric=metric,
         )
         frame = lipschitz_estimates(products)
         still = frame["delta_norm"] == 0  # NaN by definition, and the store takes no NaN
@@ -238,15 +271,19 @@ def stored_baseline(
     name: str,
     site: str = "attn_heads",
     direction: str = "noising",
+    *,
+    metric: AnyMetric = LOGPROB,
 ) -> torch.Tensor:
-    """A baseline's estimates through the store, float64 [n_components], in nats.
+    """A baseline's estimates through the store, float64 [n_components], in the metric's units.
 
     Needs a model from load_model. ValueError for an unknown baseline, else as the baseline does.
     """
     if name not in BASELINES:
         raise ValueError(f"unknown baseline '{name}'; known: {', '.join(BASELINES)}")
     tokens = as_token_pair(model, tokens)
-    key = BaselineKey(**prompt_fields(model, tokens, site, direction), baseline=name)
-    return remember(
-        store, key, model, lambda: {"estimates": BASELINES[name](model, tokens, site, direction)}
-    )["estimates"]
+    key = BaselineKey(**prompt_fields(model, tokens, site, direction, metric), baseline=name)
+
+    def compute() -> Entry:
+        return {"estimates": BASELINES[name](model, tokens, site, direction, metric=metric)}
+
+    return remember(store, key, model, compute)["estimates"]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -26,6 +26,7 @@ from hvp_patching.paths.autograd import autograd_jets
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.gradients import site_attribution
 from hvp_patching.paths.jets import BACKENDS, Backend, Jets, path_jets
+from hvp_patching.paths.patches import Patch, requested_patches
 from hvp_patching.paths.precision import keep_precision
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Request, no_progress
 from hvp_patching.paths.run import BaseRun
@@ -33,7 +34,6 @@ from hvp_patching.paths.taylor import UnsupportedOperation
 from hvp_patching.paths.taylor.passes import rows_per_pass, taylor_jets
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
 from hvp_patching.sites import (
-    Component,
     get_site,
     layer_sizes,
     resolve_components,
@@ -47,6 +47,9 @@ REQUESTS: dict[str, Request] = {
     PATCHING: {1.0: 0},
     **{derivative(node, order): {node: order} for node, order in DERIVATIVES},
 }
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,12 @@ def measure_costs(
     _check(repeats, backend, names)
     tokens = as_token_pair(model, pair)
     run = base_run(model, tokens, get_site(site), direction)
-    components = resolve_components(run.site, run.sizes, None)
+    components = requested_patches(run, None)
     setting = (model, tokens, site, direction)
     whole = {REVERSE: site_attribution} | {name: BASELINES[name] for name in names}
     operations = [
         *_forward_operations(model, tokens, run, len(components), memory),
-        Operation(BASE_RUN, 1, partial(base_run, model, tokens, run.site, direction)),
+        Operation(BASE_RUN, 1, partial(base_run, model, tokens, get_site(site), direction)),
         *(Operation(name, len(components), partial(f, *setting)) for name, f in whole.items()),
         *_engine_operations(run, components, backend, memory, counts),
     ]
@@ -122,7 +125,7 @@ def timed_jets(
     return path_jets(model, pair, site, request, 0, backend, chosen, direction, memory)
 
 
-def spread(components: Sequence[Component], n: int) -> list[Component]:
+def spread(components: Sequence[Item], n: int) -> list[Item]:
     """`n` of the components at even distances, so that every depth has its share."""
     return [components[(2 * i + 1) * len(components) // (2 * n)] for i in range(n)]
 
@@ -155,7 +158,7 @@ def _forward(model: Any, ids: torch.Tensor) -> None:
 
 def _engine_operations(
     run: BaseRun,
-    components: Sequence[Component],
+    components: Sequence[Patch],
     backend: str,
     memory: int,
     counts: Sequence[int],
@@ -169,7 +172,7 @@ def _engine_operations(
     ]
 
 
-def _jets(run: BaseRun, component: Component, backend: str) -> Backend:
+def _jets(run: BaseRun, component: Patch, backend: str) -> Backend:
     """The backend that path_jets would end up with."""
     if backend != "auto":
         return BACKENDS[backend]

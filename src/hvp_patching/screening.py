@@ -36,23 +36,26 @@ def reliability(jets: Jets) -> torch.Tensor:
 def screen_flag_fix(
     model: Any,
     pairs: PromptPair | TokenPair | Iterable[PromptPair | TokenPair],
-    site: str = "attn_heads",
+    site: str | None = None,
     tau: float = 0.5,
     fix: Estimator | str | Callable[[], Estimator] | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Attribution patching with its reliability, corrected where ρ > τ (sections 3.2 and 4.4).
 
-    pairs: one pair or several. fix: the estimator of flagged components, as such, by its name
-    ('ms_hvp_5') or as the function that makes it; HVP() by default. Options go to path_jets.
-    Returns one row per prompt and component: prompt_id, layer, index, ap, rho, flagged, fixed
-    (nats) and cost, in nominal backward passes: 2 to screen, since ρ needs q itself, plus what
-    `fix` needs beyond those two. Components with AP = 0 have no ρ; they are flagged where q ≠ 0.
-    ValueError for τ < 0, no pairs, what is no estimator, or as in path_jets.
+    pairs: one pair or several; site: 'attn_heads' by default. fix: the estimator of flagged
+    components, as such, by its name ('ms_hvp_5') or as the function that makes it; HVP() by
+    default. Options go to path_jets, among them positions, patches and metric.
+    Returns one row per prompt and component: prompt_id, layer, index[, position], ap, rho, flagged,
+    fixed (in the metric's units) and cost, in nominal backward passes: 2 to screen, since ρ needs q
+    itself, plus what `fix` needs beyond those two. Components with AP = 0 have no ρ; they are
+    flagged where q ≠ 0. ValueError for τ < 0, no pairs, what is no estimator, or as in path_jets.
     """
     if not isinstance(tau, int | float) or not tau >= 0:
         raise ValueError(f"the flag threshold tau must be at least 0, got {tau!r}")
     rule = _estimator(fix)
+    if options.get("patches") is not None:
+        options["patches"] = list(options["patches"])  # an iterator would last for one pair
     several = [pairs] if isinstance(pairs, PromptPair | TokenPair) else pairs
     frames = [_screen_one(model, pair, site, tau, rule, options) for pair in several]
     if not frames:
@@ -84,7 +87,7 @@ def _estimator(fix: Any) -> Estimator:
 def _screen_one(
     model: Any,
     pair: PromptPair | TokenPair,
-    site: str,
+    site: str | None,
     tau: float,
     rule: Estimator,
     options: dict[str, Any],
@@ -103,13 +106,13 @@ def _screen_one(
         flagged=flagged.numpy(),
         fixed=fixed.numpy(),
         cost=2 + flagged.numpy() * max(0, rule.cost - HVP().cost),
-    )[["prompt_id", "layer", "index", "ap", "rho", "flagged", "fixed", "cost"]]
+    )[["prompt_id", *screen.components.columns, "ap", "rho", "flagged", "fixed", "cost"]]
 
 
 def _fix(
     model: Any,
     tokens: TokenPair,
-    site: str,
+    site: str | None,
     rule: Estimator,
     screen: Jets,
     flagged: torch.Tensor,
@@ -118,6 +121,10 @@ def _fix(
     """Estimates of the flagged components, from the screen's jets where these suffice."""
     if required_jets([HVP(), rule]) == required_jets([HVP()]):
         return rule(screen)[flagged]
-    chosen = screen.components[flagged.numpy()].itertuples(index=False, name=None)
-    jets = path_jets(model, tokens, site, rule.request(), **{**options, "components": list(chosen)})
-    return rule(jets)
+    chosen: dict[str, Any]
+    if options.get("patches") is None:  # the table names positions too
+        chosen = {"components": screen.components[flagged.numpy()], "positions": None}
+    else:
+        patches = zip(options["patches"], flagged.tolist(), strict=True)
+        chosen = {"patches": [patch for patch, flag in patches if flag]}
+    return rule(path_jets(model, tokens, site, rule.request(), **{**options, **chosen}))

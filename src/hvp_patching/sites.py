@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,18 +34,61 @@ class Site:
     axis: int | None
     width: str | None = None
 
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return f"site '{self.name}'"
+
     def hook_name(self, layer: int) -> str:
         """Full TransformerLens name of the site's hook in `layer`."""
         return f"blocks.{layer}.{self.hook}"
+
+    def names(self, layers: int) -> tuple[str, ...]:
+        """The site's hook in every layer."""
+        return tuple(self.hook_name(layer) for layer in range(layers))
+
+    def part(self, index: int) -> tuple[int, ...]:
+        """Where a component lies in an activation, behind the position: a patch's `part`."""
+        return () if self.axis is None else (index,)
 
     def n_components(self, activation: torch.Tensor) -> int:
         """Number of components in one layer, read off its activation [batch, position, ...]."""
         return 1 if self.axis is None else activation.shape[self.axis]
 
-    def select(self, activation: torch.Tensor, index: int) -> torch.Tensor:
-        """View of one component's activation inside [..., position, ...]."""
-        return activation if self.axis is None else activation.select(self.axis, index)
+    def check(self, model: Any, name: str, activation: torch.Tensor) -> None:
+        """ValueError where the hook holds another shape than the site's."""
+        if activation.ndim != (4 if self.axis == -2 else 3):
+            raise ValueError(_no_position(model, self, name, activation))
+        expected = self.width and getattr(model.cfg, self.width)
+        actual = activation.shape[-1 if self.axis is None else self.axis]
+        if expected and actual != expected:
+            raise ValueError(
+                f"{self.label}: {_short(name)} is {actual} wide{place(name)} of "
+                f"{architecture(model)}, whose configuration says {self.width} = {expected}"
+            )
 
+
+@dataclass(frozen=True)
+class Hooks:
+    """A few hooks by their full TransformerLens names: where patches of one's own are put."""
+
+    hooks: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """How messages name them."""
+        more = len(self.hooks) - 1
+        return f"hook '{self.hooks[0]}'" + f" and {more} more" * bool(more)
+
+    def names(self, layers: int) -> tuple[str, ...]:
+        """The hooks."""
+        return self.hooks
+
+    def check(self, model: Any, name: str, activation: torch.Tensor) -> None:
+        """Any width will do."""
+
+
+Place = Site | Hooks
 
 SITES: dict[str, Site] = {
     site.name: site
@@ -66,9 +109,7 @@ def get_site(name: str) -> Site:
     return SITES[name]
 
 
-def resolve_components(
-    site: Site, sizes: Sequence[int], requested: Iterable[Component] | None
-) -> tuple[Component, ...]:
+def resolve_components(site: Site, sizes: Sequence[int], requested: Any) -> tuple[Component, ...]:
     """All components in (layer, index) order, or the requested ones after checking each.
 
     `sizes` holds the number of components of every layer; a DataFrame with columns layer and index
@@ -165,26 +206,29 @@ def run_model(
 
 
 def record(
-    model: Any, ids: torch.Tensor, site: Site, **options: Any
+    model: Any, ids: torch.Tensor, at: Place, **options: Any
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """The site's activation in every layer, [1, n_pos, ...] each, and the last position's logits.
+    """The activation at each of the place's hooks, [1, n_pos, ...], and the last position's logits.
 
-    ids: [1, n_pos]; options go to the model. ValueError where the model lacks the site, fails, runs
-    a hook of it more than once, or holds something of another shape than the site's there.
+    A site has one hook in every layer. ids: [1, n_pos]; options go to the model. ValueError where
+    the model lacks a hook, fails, runs one more than once, or holds something of another shape than
+    the site's there.
     """
-    found: list[list[Any]] = [[] for _ in range(n_layers(model))]
-    hooks = [(site.hook_name(layer), _keep(calls)) for layer, calls in enumerate(found)]
+    names = at.names(n_layers(model))
+    found: list[list[Any]] = [[] for _ in names]
+    hooks = [(name, _keep(calls)) for name, calls in zip(names, found, strict=True)]
     try:
         logits = run_model(model, ids, hooks, **options)
     except KeyError as error:  # how the bridge refuses a hook that it does not have
-        raise ValueError(f"site '{site.name}': {error.args[0]}") from error
+        raise ValueError(f"{at.label}: {error.args[0]}") from error
     except Exception as error:
         if out_of_memory(error):
             raise
         raise ValueError(
             f"{architecture(model)} fails in an unpatched run: {one_line(error)}"
         ) from error
-    return [_checked(model, ids, site, *place) for place in enumerate(found)], logits
+    calls = zip(names, found, strict=True)
+    return [_checked(model, ids, at, name, seen) for name, seen in calls], logits
 
 
 def _keep(calls: list[Any]) -> Hook:
@@ -196,30 +240,55 @@ def _keep(calls: list[Any]) -> Hook:
 
 
 def _checked(
-    model: Any, ids: torch.Tensor, site: Site, layer: int, calls: Sequence[Any]
+    model: Any, ids: torch.Tensor, at: Place, name: str, calls: Sequence[Any]
 ) -> torch.Tensor:
-    """The one activation that the hook saw, if it is what the site's name says."""
-    name = f"site '{site.name}'"
+    """The one activation that the hook saw, if it is what the place says."""
+    hook = _short(name)
     if not calls:
-        raise ValueError(f"{name}: {site.hook} never runs in this model")
+        raise ValueError(f"{at.label}: {hook} never runs in this model")
     if len(calls) > 1:
         raise ValueError(
-            f"{name}: {site.hook} runs {len(calls)} times a pass in layer {layer} of "
+            f"{at.label}: {hook} runs {len(calls)} times a pass{place(name)} of "
             f"{architecture(model)}, so that one patch would act several times"
         )
     (activation,) = calls
     shape = tuple(getattr(activation, "shape", ()))
-    if len(shape) != (4 if site.axis == -2 else 3) or shape[:2] != tuple(ids.shape):
-        raise ValueError(
-            f"{name}: {site.hook} holds {shape or type(activation).__name__} in layer {layer} of "
-            f"{architecture(model)}, which is not one activation for each of {ids.shape[1]} tokens"
-        )
-    expected = site.width and getattr(model.cfg, site.width)
-    actual = shape[-1 if site.axis is None else site.axis]
-    if expected and actual != expected:
-        raise ValueError(
-            f"{name}: {site.hook} is {actual} wide in layer {layer} of {architecture(model)}, "
-            f"whose configuration says {site.width} = {expected}"
-        )
+    if len(shape) < 3 or shape[:2] != tuple(ids.shape) or not activation.is_floating_point():
+        raise ValueError(_no_position(model, at, name, activation, ids.shape[1]))
     result: torch.Tensor = activation
+    at.check(model, name, result)
     return result
+
+
+def _no_position(
+    model: Any, at: Place, name: str, activation: Any, tokens: int | None = None
+) -> str:
+    shape = tuple(getattr(activation, "shape", ()))
+    tokens = shape[1] if tokens is None else tokens
+    return (
+        f"{at.label}: {_short(name)} holds {shape or type(activation).__name__}{place(name)} of "
+        f"{architecture(model)}, which is not one activation for each of {tokens} tokens"
+    )
+
+
+def place(name: str) -> str:
+    """Where a hook lies, as messages tell it: ' in layer 3', or ' at hook_embed'."""
+    layer = layer_of(name)
+    return f" at {name}" if layer is None else f" in layer {layer}"
+
+
+def spoken(name: str) -> str:
+    """A hook as messages tell it: 'attn.hook_z of layer 3', or its name outside the blocks."""
+    layer = layer_of(name)
+    return name if layer is None else f"{_short(name)} of layer {layer}"
+
+
+def _short(name: str) -> str:
+    return name if layer_of(name) is None else name.split(".", 2)[2]
+
+
+def layer_of(hook: str) -> int | None:
+    """The block of a hook by its full name; None for one that lies outside the blocks."""
+    parts = hook.split(".", 2)
+    inside = len(parts) == 3 and parts[0] == "blocks" and parts[1].isdecimal()
+    return int(parts[1]) if inside else None

@@ -11,6 +11,7 @@ from hvp_patching.baselines import BASELINES, COSTS
 from hvp_patching.cache import Store, stored_baseline, stored_jets
 from hvp_patching.estimators import by_name, required_jets
 from hvp_patching.paths.jets import Jets
+from hvp_patching.paths.metric import LOGPROB, AnyMetric
 from hvp_patching.prompts.pair import TokenPair
 from hvp_patching.scores import COLUMNS, score_estimators
 from hvp_patching.sites import Component, get_site, layer_sizes, resolve_components
@@ -69,17 +70,20 @@ def sweep_prompt(
     names: Sequence[str],
     backend: str = "auto",
     direction: str = "noising",
+    metric: AnyMetric = LOGPROB,
     **options: Any,
 ) -> pd.DataFrame:
     """Every named estimator or baseline on some components of one prompt, through the store.
 
-    Returns the columns of a scores table, estimates and truth in nats; options go to stored_jets.
-    ValueError for an unknown name or as in path_jets.
+    Returns the columns of a scores table, estimates and truth in the metric's units; options go to
+    stored_jets. ValueError for an unknown name or as in path_jets.
     """
     rules = [by_name(name) for name in names if name not in BASELINES]
     request = ENDS | required_jets(rules)
     jets, _ = stored_jets(
-        store, model, tokens, site, request, backend, tuple(components), direction, **options
+        *(store, model, tokens, site, request, backend, tuple(components), direction),
+        metric=metric,
+        **options,
     )
     scores = score_estimators(jets.to_frame(tokens.prompt_id), rules)
     places = resolve_components(get_site(site), layer_sizes(model, get_site(site)), None)
@@ -88,7 +92,7 @@ def sweep_prompt(
     frames = [scores]
     for name in names:
         if name in BASELINES:
-            estimates = stored_baseline(store, model, tokens, name, site, direction)
+            estimates = stored_baseline(store, model, tokens, name, site, direction, metric=metric)
             frames.append(
                 jets.components.assign(
                     prompt_id=tokens.prompt_id,

@@ -29,6 +29,8 @@ KEY = JetKey(
     order=2,
     dtype="torch.float32",
     direction="noising",
+    metric="logprob",
+    foil_ids=(),
     backend="auto",
 )
 OTHER = {
@@ -43,6 +45,9 @@ OTHER = {
     "order": 1,
     "dtype": "torch.float64",
     "direction": "denoising",
+    "metric": "logit_difference",
+    "foil_ids": (7,),
+    "positions": "each",
     "backend": "taylor",
     "engine": KEY.engine + 1,
 }

@@ -29,7 +29,8 @@ def two_passes(model: Any) -> int:
     return 2
 
 
-# (model, pair, site="attn_heads", direction="noising") -> float64 [n_components], in nats
+# (model, pair, site="attn_heads", direction="noising", *, metric="logprob")
+# -> float64 [n_components], in the metric's units (nats)
 BASELINES: MappingProxyType[str, Baseline] = MappingProxyType(
     {
         "gim": gim,

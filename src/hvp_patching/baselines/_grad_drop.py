@@ -9,7 +9,7 @@ import torch
 from hvp_patching.paths.gradients import component_sums, hook_gradients
 from hvp_patching.paths.rows import DEFAULT_MEMORY, bytes_of_logits, bytes_per_token
 from hvp_patching.paths.run import BaseRun
-from hvp_patching.sites import Hook, n_layers
+from hvp_patching.sites import Hook, Site, n_layers
 
 # What a layer adds to the residual stream, behind the norms that some families put there.
 BRANCHES = ("hook_attn_out", "hook_mlp_out")
@@ -26,7 +26,9 @@ def grad_drop(
     The paper ranks nodes by this size. The estimate here has the sign of gradient · direction
     with nothing dropped, to be compared with signed effects. ValueError for one-layer models.
     """
-    layers = n_layers(run.model)
+    layers, site = n_layers(run.model), run.site
+    if not isinstance(site, Site):
+        raise TypeError(f"{site.label} is no site")
     if layers < 2:
         raise ValueError(f"GradDrop needs at least 2 layers, and the model has {layers}")
     # the row that drops layer number `layers`, which does not exist, drops nothing
@@ -35,7 +37,7 @@ def grad_drop(
     for chunk in torch.split(rows, _rows_per_pass(run, memory)):
         gradients = _gradients(run, chunk)
         for part, direction in zip(parts, directions, strict=True):
-            part.append(component_sums(run.site, gradients, direction))
+            part.append(component_sums(site, gradients, direction))
     return [_signed_mean(torch.cat(part)).cpu() for part in parts]
 
 
@@ -49,14 +51,13 @@ def _signed_mean(scores: torch.Tensor) -> torch.Tensor:
 def _gradients(run: BaseRun, dropped: torch.Tensor) -> list[torch.Tensor]:
     """∂m/∂a at the site in every layer [n_rows, n_suffix, ...]; row i drops layer dropped[i]."""
     layers = range(n_layers(run.model))
-    names = [run.site.hook_name(layer) for layer in layers]
     zeros = [delta.new_zeros(len(dropped), *delta.shape[1:]) for delta in run.delta]
     drops = [
         (f"blocks.{layer}.{branch}", _drop(dropped == layer))
         for layer in layers
         for branch in BRANCHES
     ]
-    return hook_gradients(run.repeated(len(dropped)), names, zeros, drops)
+    return hook_gradients(run.repeated(len(dropped)), run.names, zeros, drops)
 
 
 def _drop(rows: torch.Tensor) -> Hook:

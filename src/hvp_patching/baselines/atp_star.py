@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hvp_patching.baselines._grad_drop import grad_drop
 from hvp_patching.isolation import isolated
 from hvp_patching.paths.base_run import base_run
+from hvp_patching.paths.metric import LOGPROB, AnyMetric
 from hvp_patching.prompts.pair import as_token_pair
 from hvp_patching.sites import get_site
 
@@ -25,8 +26,10 @@ def atp_star(
     pair: PromptPair | TokenPair,
     site: str = "attn_heads",
     direction: str = "noising",
+    *,
+    metric: AnyMetric = LOGPROB,
 ) -> torch.Tensor:
-    """GradDrop on every component's own activation, float64 [n_components], in nats.
+    """GradDrop on every component's own activation, float64 [n_components].
 
     AtP*'s other part, the QK fix, replaces the linearised softmax by the exact change of the
     attention pattern. A head is patched at hook_z, behind its softmax, where δ already holds that
@@ -39,5 +42,5 @@ def atp_star(
             f"AtP* drops gradients through attention and MLPs, and site '{site}' is in neither; "
             f"choose one of: {', '.join(SITES)}"
         )
-    run = base_run(model, as_token_pair(model, pair), chosen, direction)
+    run = base_run(model, as_token_pair(model, pair), chosen, direction, metric)
     return grad_drop(run, [run.delta])[0]

@@ -9,7 +9,8 @@ import torch
 from hvp_patching.baselines._grad_drop import grad_drop
 from hvp_patching.isolation import isolated
 from hvp_patching.paths.base_run import base_run
-from hvp_patching.paths.run import BaseRun, check_met, log_probability
+from hvp_patching.paths.metric import LOGPROB, AnyMetric
+from hvp_patching.paths.run import BaseRun, check_met
 from hvp_patching.prompts.pair import as_token_pair
 from hvp_patching.sites import Hook, Site, get_site, n_layers
 
@@ -27,8 +28,10 @@ def atp_star_qkv(
     pair: PromptPair | TokenPair,
     site: str = "attn_heads",
     direction: str = "noising",
+    *,
+    metric: AnyMetric = LOGPROB,
 ) -> torch.Tensor:
-    """A head's AtP* as the sum over its query, key and value nodes, float64 [n_heads], in nats.
+    """A head's AtP* as the sum over its query, key and value nodes, float64 [n_heads].
 
     Each node's estimate is its change of z times ∂m/∂z, with GradDrop and signed (see z_changes
     and grad_drop). Their sum is ours: the paper scores the three apart. A node is patched at all
@@ -42,9 +45,9 @@ def atp_star_qkv(
             f"queries, keys and values belong to heads, not to site '{site}'; use atp_star there"
         )
     tokens = as_token_pair(model, pair)
-    run = base_run(model, tokens, get_site(site), direction)
-    nodes = [base_run(model, tokens, node, direction) for node in NODES]
-    return torch.stack(grad_drop(run, [z_changes(node, run.site) for node in nodes])).sum(0)
+    run = base_run(model, tokens, get_site(site), direction, metric)
+    nodes = [base_run(model, tokens, node, direction, metric) for node in NODES]
+    return torch.stack(grad_drop(run, [z_changes(node, get_site(site)) for node in nodes])).sum(0)
 
 
 def z_changes(node: BaseRun, z: Site) -> list[torch.Tensor]:
@@ -58,11 +61,11 @@ def z_changes(node: BaseRun, z: Site) -> list[torch.Tensor]:
     layers = range(n_layers(node.model))
     run = node.repeated(len(layers) + 1)
     changes: dict[int, torch.Tensor] = {}
-    patches = [(node.site.hook_name(layer), _patch(node.delta[layer], layer)) for layer in layers]
+    patches = [(node.names[layer], _patch(node.delta[layer], layer)) for layer in layers]
     reads = [(z.hook_name(layer), _read_change(changes, layer)) for layer in layers]
     with torch.no_grad():
         logits = run.logits([*patches, *reads], run.prefix)
-        check_met(run, log_probability(logits, run.target_ids)[-1], "a pass that patches nothing")
+        check_met(run, run.metric(logits)[-1], "a pass that patches nothing")
     return [changes[layer] for layer in layers]
 
 

@@ -24,6 +24,8 @@ from transformer_lens.model_bridge.generalized_components.normalization import (
 
 from hvp_patching.isolation import isolated
 from hvp_patching.paths.gradients import site_attribution
+from hvp_patching.paths.metric import LOGPROB, AnyMetric
+from hvp_patching.paths.patches import Positions
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -44,14 +46,20 @@ def gim(
     pair: PromptPair | TokenPair,
     site: str = "attn_heads",
     direction: str = "noising",
+    *,
+    positions: Positions = None,
+    metric: AnyMetric = LOGPROB,
 ) -> torch.Tensor:
     """GIM's estimate of every component's effect: modified gradient times patch direction.
 
     Returns a float64 tensor [n_components] in the order of the site's components, in units of the
-    metric (nats). Raises ``GimInactive`` where one of the modifications never fired, else as
-    ``site_attribution`` does. Baseline of the paper's section 4.1.
+    metric; positions: each of them apart, as in path_jets. Raises ``GimInactive`` where one of the
+    modifications never fired, else as ``site_attribution`` does. Baseline of section 4.1.
     """
-    return site_attribution(model, pair, site, direction, partial(gim_context, model))
+    context = partial(gim_context, model)
+    return site_attribution(
+        model, pair, site, direction, context, positions=positions, metric=metric
+    )
 
 
 @contextmanager

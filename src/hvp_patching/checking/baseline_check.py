@@ -17,7 +17,6 @@ from hvp_patching.checking.plain import Move
 from hvp_patching.checking.reference import FORWARD, path_sizes
 from hvp_patching.checking.subject import Subject
 from hvp_patching.paths.base_run import base_run
-from hvp_patching.paths.run import log_probability
 from hvp_patching.sites import Component, get_site, layer_sizes, resolve_components
 
 AGAIN = "computing it again, past the store"
@@ -163,7 +162,7 @@ def _verify_gim(
         yield Comparison(where, AGAIN, value, other, tolerance)
     run = base_run(model, subject.tokens, site, subject.direction)
     with torch.no_grad(), gim_context(model):
-        inside = float(log_probability(run.logits([], run.prefix_copy()), run.target_ids))
+        inside = float(run.metric(run.logits([], run.prefix_copy())))
     logits = subject.paths.logits([subject.paths.move(*components[0], 0.0)])
     plain = float(subject.paths.metric(logits)[0])
     sizes = path_sizes(logits, 0)

@@ -8,60 +8,63 @@ then, its input is repeated from the start.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
 from hvp_patching.failures import architecture, one_line, out_of_memory
+from hvp_patching.paths.metric import derivatives
+from hvp_patching.paths.patches import Patch
 from hvp_patching.paths.precision import DecomposedLayerNorm
 from hvp_patching.paths.rows import (
     Pass,
     Progress,
     Request,
     Row,
-    by_layer,
+    by_hook,
     bytes_of_logits,
     bytes_per_token,
     chunks,
-    directions_from,
+    directions,
     gather,
     make_rows,
     no_progress,
     node_column,
 )
-from hvp_patching.paths.run import BaseRun, check_met, log_probability
-from hvp_patching.sites import Component, Hook, n_layers
+from hvp_patching.paths.run import BaseRun, check_met
+from hvp_patching.sites import Hook, layer_of, n_layers
 
-Grown = Callable[[int, int, Hook], torch.Tensor]  # (layer, n_rows, hook) -> their logits
+Grown = Callable[[str, int, Hook], torch.Tensor]  # (hook's name, n_rows, hook) -> their logits
+Way = Callable[[BaseRun, str, int, Hook], torch.Tensor]
 
 
 def autograd_jets(
     run: BaseRun,
-    components: Sequence[Component],
+    patches: Sequence[Patch],
     request: Request,
     memory: int,
     progress: Progress = no_progress,
 ) -> torch.Tensor:
-    """Jets [n_components, n_nodes, max order + 1], NaN where the request asks for less.
+    """Jets [n_patches, n_nodes, max order + 1], NaN where the request asks for less.
 
     ValueError where the model's batch cannot grow, or a derivative is not finite.
     """
-    grown = growing(run, components[0][0])
-    passes = _passes(run, grown, components, request, memory)
-    values = gather(components, request, passes, progress)
-    _check_finite(run, components, request, values)
+    grown = growing(run)
+    passes = _passes(run, grown, patches, request, memory)
+    values = gather(patches, request, passes, progress)
+    _check_finite(run, patches, request, values)
     return values
 
 
 def _passes(
-    run: BaseRun, grown: Grown, components: Sequence[Component], request: Request, memory: int
+    run: BaseRun, grown: Grown, patches: Sequence[Patch], request: Request, memory: int
 ) -> Iterator[Pass]:
-    """Passes of one order and one layer each: reverse mode cannot add rows on the way."""
+    """Passes of one order and one hook each: reverse mode cannot add rows on the way."""
     for order in sorted(set(request.values())):
         group = [t for t, k in request.items() if k == order]
-        for layer, members in by_layer(make_rows(components, group)).items():
+        for members in by_hook(make_rows(patches, group)).values():
+            layer = members[0].patch.layer
             for chunk in chunks(members, rows_per_pass(run, layer, order, memory)):
                 yield chunk, _pass(run, grown, chunk, order)
 
@@ -75,64 +78,81 @@ def rows_per_pass(run: BaseRun, layer: int, order: int, memory: int) -> int:
 
 
 def _pass(run: BaseRun, grown: Grown, rows: Sequence[Row], order: int) -> torch.Tensor:
-    """One batch of patched runs at a single layer, differentiated: jets [n_rows, order + 1]."""
-    layer = rows[0].layer
-    t = node_column(rows, run.delta[layer]).requires_grad_(order > 0)
+    """One batch of patched runs at a single hook, differentiated: jets [n_rows, order + 1]."""
+    hook = rows[0].patch.hook
+    t = node_column(rows, run.base[run.names.index(hook)]).requires_grad_(order > 0)
     with torch.enable_grad(), DecomposedLayerNorm():
-        logits = grown(layer, len(rows), _patch(run, rows, t))
-        derivative = log_probability(logits, run.target_ids)
-        columns = [derivative]
-        for k in range(1, order + 1):
-            (grad,) = torch.autograd.grad(derivative.sum(), t, create_graph=k < order)
-            derivative = grad.flatten()
-            columns.append(derivative)
+        logits = grown(hook, len(rows), _patch(run, rows, t))
+        columns = derivatives(run.metric(logits), t, order)
     return torch.stack([c.detach().double() for c in columns], dim=-1).cpu()
 
 
 def _patch(run: BaseRun, rows: Sequence[Row], t: torch.Tensor) -> Hook:
     def hook(activation: torch.Tensor, hook: object) -> torch.Tensor:
-        return activation + t * directions_from(run, rows, activation)
+        return activation + t * directions(rows, activation, run.start)
 
     return hook
 
 
-def growing(run: BaseRun, layer: int) -> Grown:
-    """How the model's batch grows, found and proven by a pass of two unpatched rows at `layer`.
+def growing(run: BaseRun) -> Grown:
+    """How the model's batch grows at each kind of hook, found by a pass of two unpatched rows.
 
-    Returns a function (layer, n_rows, hook) -> logits. ValueError where neither way gives the
-    unpatched run's own value in every row.
+    Returns a function (hook's name, n_rows, hook) -> logits. It raises ValueError where no way
+    gives the unpatched run's own value in every row.
     """
+    ways: dict[str, Way] = {}
+
+    def grown(name: str, n_rows: int, hook: Hook) -> torch.Tensor:
+        kind = name.replace(f"blocks.{layer_of(name)}.", "")
+        if kind not in ways:
+            ways[kind] = _way(run, name)
+        return ways[kind](run, name, n_rows, hook)
+
+    return grown
+
+
+def _way(run: BaseRun, name: str) -> Way:
+    """The first way in which two unpatched rows come out right at the named hook."""
     failures = []
-    for grown in (_grown_at_hook, _grown_from_start):
+    for way in (_grown_after_hook, _grown_with_hook, _grown_from_start):
         try:
             with torch.no_grad(), DecomposedLayerNorm():
-                logits = grown(run, layer, 2, _doubled)
-            f = log_probability(logits, run.target_ids)
+                f = run.metric(way(run, name, 2, _doubled))
             if len(f) == 2:
                 check_met(run, f, "a batch of two rows")
-                return partial(grown, run)
+                return way
             failures.append(f"{len(f)} rows of logits for 2 of activations")
         except Exception as error:
             if out_of_memory(error):
                 raise
             failures.append(one_line(error))
     raise ValueError(
-        f"{architecture(run.model)} cannot run several patched rows at site '{run.site.name}': "
+        f"{architecture(run.model)} cannot run several patched rows at {run.site.label}: "
         f"{failures[-1]}"
     )
 
 
-def _grown_at_hook(run: BaseRun, layer: int, n_rows: int, hook: Hook) -> torch.Tensor:
-    """Layers before the hook run on one row."""
-    prefix = _expanded_after(run.prefix_copy(), layer, n_rows)
-    logits: torch.Tensor = run.logits([(run.site.hook_name(layer), hook)], prefix)
+def _grown_after_hook(run: BaseRun, name: str, n_rows: int, hook: Hook) -> torch.Tensor:
+    """Layers before the hook run on one row, and so do the keys of its own layer."""
+    return _grown_from(run, name, n_rows, hook, (layer_of(name) or 0) + 1)
+
+
+def _grown_with_hook(run: BaseRun, name: str, n_rows: int, hook: Hook) -> torch.Tensor:
+    """The keys of the hook's own layer come after it."""
+    return _grown_from(run, name, n_rows, hook, layer_of(name) or 0)
+
+
+def _grown_from(run: BaseRun, name: str, n_rows: int, hook: Hook, first: int) -> torch.Tensor:
+    """Cached keys and values are repeated from layer `first` on."""
+    prefix = _expanded_from(run.prefix_copy(), first, n_rows)
+    logits: torch.Tensor = run.logits([(name, hook)], prefix)
     return logits
 
 
-def _grown_from_start(run: BaseRun, layer: int, n_rows: int, hook: Hook) -> torch.Tensor:
+def _grown_from_start(run: BaseRun, name: str, n_rows: int, hook: Hook) -> torch.Tensor:
     """The input is repeated."""
     run = run.repeated(n_rows)
-    logits: torch.Tensor = run.logits([(run.site.hook_name(layer), hook)], run.prefix)
+    logits: torch.Tensor = run.logits([(name, hook)], run.prefix)
     return logits
 
 
@@ -140,18 +160,18 @@ def _doubled(activation: torch.Tensor, hook: object) -> torch.Tensor:
     return activation.expand(2, *activation.shape[1:]).clone()
 
 
-def _expanded_after(prefix: DynamicCache | None, layer: int, rows: int) -> DynamicCache | None:
-    """Repeat the cached keys and values of the layers after `layer` for every row."""
+def _expanded_from(prefix: DynamicCache | None, first: int, rows: int) -> DynamicCache | None:
+    """Repeat the cached keys and values from layer `first` on for every row."""
     if prefix is not None:
         cached: Any
-        for cached in prefix.layers[layer + 1 :]:
+        for cached in prefix.layers[first:]:
             cached.keys = cached.keys.expand(rows, *cached.keys.shape[1:])
             cached.values = cached.values.expand(rows, *cached.values.shape[1:])
     return prefix
 
 
 def _check_finite(
-    run: BaseRun, components: Sequence[Component], request: Request, values: torch.Tensor
+    run: BaseRun, patches: Sequence[Patch], request: Request, values: torch.Tensor
 ) -> None:
     """ValueError that names the first derivative that is not finite."""
     for i, (node, order) in enumerate(request.items()):
@@ -159,7 +179,7 @@ def _check_finite(
         if len(bad):
             component, k = (int(x) for x in bad[0])
             raise ValueError(
-                f"derivative {k} of component {components[component]} at node {node:g} of "
+                f"derivative {k} of component {patches[component].label} at node {node:g} of "
                 f"{run.prompt} is {float(values[component, i, k])}; load the model in float64, or "
                 "ask for a lower order"
             )

@@ -7,18 +7,21 @@ see only the suffix.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
 from hvp_patching.failures import architecture
 from hvp_patching.isolation import isolated
+from hvp_patching.paths.metric import LOGPROB, AnyMetric, Readout, as_metric
+from hvp_patching.paths.metric_proof import sensitivity
 from hvp_patching.paths.precision import keep_precision, tolerance
 from hvp_patching.paths.prefix import shortened
-from hvp_patching.paths.run import BaseRun, log_probability
+from hvp_patching.paths.run import BaseRun
 from hvp_patching.paths.site_proof import prove_site
 from hvp_patching.prompts.pair import ZERO_CORRUPTION, TokenPair, label
-from hvp_patching.sites import Site, configuration, record
+from hvp_patching.sites import Place, configuration, n_layers, place, record
 
 DIRECTIONS = ("noising", "denoising")
 
@@ -30,13 +33,21 @@ def check_eval_mode(model: Any) -> None:
 
 
 @isolated()
-def base_run(model: Any, tokens: TokenPair, site: Site, direction: str = "noising") -> BaseRun:
+def base_run(
+    model: Any,
+    tokens: TokenPair,
+    site: Place,
+    direction: str = "noising",
+    metric: AnyMetric = LOGPROB,
+    start: int | None = None,
+) -> BaseRun:
     """Run both prompts once and cut at the first changed token (section 3.1).
 
     direction: 'noising' patches the corrupted run's activations into the clean run, 'denoising'
-    the reverse. Under zero corruption a' = 0 at every position (appendix E.3). ValueError for an
-    unknown direction, denoising under zero corruption, a model in train mode, one whose runs
-    differ or are not finite, or one at whose hooks the site is not what its name says.
+    the reverse. Under zero corruption a' = 0 at every position (appendix E.3). site: where a and
+    δ are recorded, a site or any hooks; start: cut there, if that is earlier. ValueError for an
+    unknown direction or metric, denoising under zero corruption, a model in train mode, one whose
+    runs differ or are not finite, or one at whose hooks the site is not what its name says.
     """
     zero = tokens.corruption == ZERO_CORRUPTION
     _check(model, tokens, direction, zero)
@@ -44,32 +55,51 @@ def base_run(model: Any, tokens: TokenPair, site: Site, direction: str = "noisin
     clean = torch.tensor([tokens.clean_ids], device=device)
     corrupted = torch.tensor([tokens.corrupted_ids], device=device)
     base, other = (clean, corrupted) if direction == "noising" else (corrupted, clean)
-    targets = torch.tensor(tokens.target_ids, device=device)
+    readout = as_metric(metric).readout(model, tokens)
     with torch.no_grad(), keep_precision(model.cfg.dtype):
-        a, logits = _finite(tokens, site, *record(model, base, site, use_cache=False))
+        a, logits = _finite(model, tokens, site, *record(model, base, site, use_cache=False))
         if zero:
             a_other = [torch.zeros_like(x) for x in a]
         else:
             found = record(model, other, site, use_cache=False)
-            a_other, _ = _finite(tokens, site, *found)
-        value = float(log_probability(logits, targets))
-    if not torch.isfinite(torch.tensor(value)):
-        raise ValueError(f"the target of {label(tokens)} has log-probability {value}")
+            a_other, _ = _finite(model, tokens, site, *found)
+        size = max(1.0, float(logits[logits.isfinite()].abs().max()))
+    value, slack = _value(tokens, readout, logits, tolerance(model.cfg.dtype) * size)
     whole = BaseRun(
         model,
         site,
         base,
         None,
+        0,
         tuple((y - x) for x, y in zip(a, a_other, strict=True)),
-        targets,
+        tuple(a),
+        readout,
         value,
-        tolerance(model.cfg.dtype) * max(1.0, float(logits[logits.isfinite()].abs().max())),
+        slack,
         label(tokens),
         zero,
     )
-    run = shortened(whole, tokens.first_changed, a)
+    cut = tokens.first_changed if start is None else min(start, tokens.first_changed)
+    run = shortened(whole, cut)
     prove_site(run)
     return run
+
+
+def _value(
+    tokens: TokenPair, readout: Readout, logits: torch.Tensor, rounding: float
+) -> tuple[float, float]:
+    """m of the unpatched run, and how far a repetition may be off; ValueError if m is no number.
+
+    rounding: that of a logit.
+    """
+    if not readout.polynomial:  # a function that nobody has looked at
+        rounding *= sensitivity(readout, logits[0, -1].double())
+    with torch.no_grad():
+        value = float(readout(logits))
+    if not math.isfinite(value):
+        what = "log-probability" if readout.name == LOGPROB else readout.name
+        raise ValueError(f"the target of {label(tokens)} has {what} {value}")
+    return value, rounding
 
 
 def _check(model: Any, tokens: TokenPair, direction: str, zero: bool) -> None:
@@ -94,14 +124,18 @@ def _check(model: Any, tokens: TokenPair, direction: str, zero: bool) -> None:
 
 
 def _finite(
-    tokens: TokenPair, site: Site, activations: list[torch.Tensor], logits: torch.Tensor
+    model: Any,
+    tokens: TokenPair,
+    site: Place,
+    activations: list[torch.Tensor],
+    logits: torch.Tensor,
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """A run's results, or a ValueError that says where its numbers end (−∞ may mask a logit)."""
-    for layer, activation in enumerate(activations):
+    for name, activation in zip(site.names(n_layers(model)), activations, strict=True):
         if not bool(activation.isfinite().all()) and not bool(logits.isnan().any()):
             raise ValueError(
-                f"the activations of {label(tokens)} at site '{site.name}' are not finite in layer "
-                f"{layer}; check the weights, or load the model in float32 or float64"
+                f"the activations of {label(tokens)} at {site.label} are not finite{place(name)}; "
+                "check the weights, or load the model in float32 or float64"
             )
     if bool(logits.isnan().any()) or bool((logits == torch.inf).any()):
         what = "NaN" if bool(logits.isnan().any()) else "infinite"

@@ -7,11 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from hvp_patching.isolation import isolated
 from hvp_patching.paths.base_run import base_run
+from hvp_patching.paths.metric import LOGPROB, AnyMetric
+from hvp_patching.paths.patches import Positions, resolve_positions
 from hvp_patching.paths.precision import DecomposedLayerNorm
-from hvp_patching.paths.run import BaseRun, check_met, log_probability
+from hvp_patching.paths.run import BaseRun, check_met
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
 from hvp_patching.sites import Hook, Site, get_site
 
@@ -25,18 +28,22 @@ def site_attribution(
     site: str = "attn_heads",
     direction: str = "noising",
     context: Context = nullcontext,
+    *,
+    positions: Positions = None,
+    metric: AnyMetric = LOGPROB,
 ) -> torch.Tensor:
     """Gradient · δ of every component from a single reverse pass, float64 [n_components].
 
     Attribution patching, f'(0), when `context` leaves gradients alone (equation 1); `context` is
-    entered around forward and backward, so modified-gradient baselines plug in there. In nats.
-    Errors as in path_jets.
+    entered around forward and backward, so modified-gradient baselines plug in there. positions:
+    each of them has its own number, as in path_jets. In the metric's units. Errors as in path_jets.
     """
-    run = base_run(model, as_token_pair(model, pair), get_site(site), direction)
-    names = [run.site.hook_name(layer) for layer in range(len(run.delta))]
+    where = get_site(site)
+    run = base_run(model, as_token_pair(model, pair), where, direction, metric)
     zeros = [torch.zeros_like(delta) for delta in run.delta]
-    gradients = hook_gradients(run, names, zeros, context=context)
-    return component_sums(run.site, gradients, run.delta)[0].cpu()
+    gradients = hook_gradients(run, run.names, zeros, context=context)
+    sums = component_sums(where, gradients, run.delta, run.start, resolve_positions(positions, run))
+    return sums[0].cpu()
 
 
 def hook_gradients(
@@ -57,25 +64,52 @@ def hook_gradients(
     for zero in zeros:
         zero.requires_grad_(True)
     added = [(name, _adder(zero)) for name, zero in zip(names, zeros, strict=True)]
+    # `context` may replace functions that a metric of one's own calls: its gradient is taken before
+    slope = None if run.metric.polynomial else _slope(run)
     with torch.enable_grad(), DecomposedLayerNorm(), context():
         logits = run.logits([*added, *hooks], run.prefix_copy())
-        m = log_probability(logits, run.target_ids)
-        check_met(run, m.detach(), "a pass that changes gradients alone")
-        return list(torch.autograd.grad(m.sum(), list(zeros), retain_graph=retain_graph))
+        if slope is None:
+            m = run.metric(logits)
+            check_met(run, m.detach(), "a pass that changes gradients alone")
+            return list(torch.autograd.grad(m.sum(), list(zeros), retain_graph=retain_graph))
+        found = torch.autograd.grad(logits, list(zeros), slope, retain_graph=retain_graph)
+    check_met(run, run.metric(logits.detach()), "a pass that changes gradients alone")
+    return list(found)
+
+
+def _slope(run: BaseRun) -> torch.Tensor:
+    """∂m/∂logits of the unpatched run."""
+    with torch.no_grad():
+        logits = run.logits([], run.prefix_copy())
+    logits = logits.detach().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(run.metric(logits).sum(), logits)
+    return slope
 
 
 def component_sums(
-    site: Site, gradients: Sequence[torch.Tensor], directions: Sequence[torch.Tensor]
+    site: Site,
+    gradients: Sequence[torch.Tensor],
+    directions: Sequence[torch.Tensor],
+    start: int = 0,
+    positions: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """Σ gradient · direction within every component, float64 [n_rows, n_components].
 
-    Both hold a tensor [n_rows or 1, n_pos, ...] per layer; components in (layer, index) order.
+    Both hold a tensor [n_rows or 1, n_suffix, ...] per layer; components in (layer, index) order.
+    positions: each has a column of its own, within its component, and is counted over the prompt,
+    where the suffix begins at `start` and all is 0 before.
     """
     columns = []
     for gradient, direction in zip(gradients, directions, strict=True):
         product = gradient.double() * direction.double()
         product = product.unsqueeze(1) if site.axis is None else product.movedim(site.axis, 1)
-        columns.append(product.flatten(2).sum(-1))
+        if positions is None:
+            columns.append(product.flatten(2).sum(-1))
+            continue
+        if product.ndim > 3:  # to [row, index, position]
+            product = product.flatten(3).sum(-1)
+        columns.append(F.pad(product, (start, 0))[..., list(positions)].flatten(1))
     return torch.cat(columns, dim=1)
 
 

@@ -13,16 +13,27 @@ import torch
 from hvp_patching.isolation import isolated
 from hvp_patching.paths.autograd import autograd_jets
 from hvp_patching.paths.base_run import base_run
+from hvp_patching.paths.metric import LOGPROB, AnyMetric
+from hvp_patching.paths.patches import (
+    Patch,
+    Positions,
+    checked_patches,
+    first_moved,
+    fitted,
+    hooks_of,
+    patch_table,
+    requested_patches,
+)
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, Request, no_progress
 from hvp_patching.paths.run import BaseRun
 from hvp_patching.paths.taylor import MAX_ORDER, UnsupportedOperation
 from hvp_patching.paths.taylor.passes import taylor_jets
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
-from hvp_patching.sites import Component, get_site, resolve_components
+from hvp_patching.sites import Component, get_site
 
 log = logging.getLogger(__name__)
 
-Backend = Callable[[BaseRun, Sequence[Component], Request, int, Progress], torch.Tensor]
+Backend = Callable[[BaseRun, Sequence[Patch], Request, int, Progress], torch.Tensor]
 BACKENDS: dict[str, Backend] = {"taylor": taylor_jets, "autograd": autograd_jets}
 ENGINE_VERSION = 1  # part of every store key: raise it when jets change beyond rounding
 
@@ -32,7 +43,8 @@ class Jets:
     """Derivatives of f(t) = m(a + tδ) for the components of one prompt.
 
     values: float64 [n_components, n_nodes, order + 1], f, f', f'', …; NaN where a node was asked
-    for a lower order. nodes: points of [0, 1]. components: DataFrame with columns layer, index.
+    for a lower order. nodes: points of [0, 1]. components: DataFrame with columns layer, index
+    and, where positions were asked for apart, position (counted over the prompt, with BOS).
     """
 
     values: torch.Tensor
@@ -52,7 +64,7 @@ class Jets:
         )
 
     def to_frame(self, prompt_id: str) -> pd.DataFrame:
-        """One row per component and node: prompt_id, layer, index, node, f, f1, f2, …"""
+        """One row per component and node: prompt_id, layer, index[, position], node, f, f1, …"""
         n, m, width = self.values.shape
         frame = self.components.loc[self.components.index.repeat(m)].reset_index(drop=True)
         frame.insert(0, "prompt_id", prompt_id)
@@ -74,7 +86,8 @@ class Jets:
             )
         names = [name for name in ("f", "f1", "f2", "f3") if name in frame]
         values = torch.tensor(frame[names].to_numpy()).reshape(-1, len(nodes), len(names))
-        components = frame[["layer", "index"]].drop_duplicates().reset_index(drop=True)
+        columns = [name for name in ("layer", "index", "position") if name in frame]
+        components = frame[columns].drop_duplicates().reset_index(drop=True)
         return cls(values, nodes, components)
 
 
@@ -82,7 +95,7 @@ class Jets:
 def path_jets(
     model: Any,
     pair: PromptPair | TokenPair,
-    site: str = "attn_heads",
+    site: str | None = None,
     nodes: Iterable[float] | Mapping[float, int] = (0.0,),
     order: int = 2,
     backend: str = "auto",
@@ -90,43 +103,87 @@ def path_jets(
     direction: str = "noising",
     memory: int = DEFAULT_MEMORY,
     progress: Progress = no_progress,
+    *,
+    positions: Positions = None,
+    patches: Iterable[Patch] | None = None,
+    metric: AnyMetric = LOGPROB,
 ) -> Jets:
     """Derivatives of the patch path f(t) = m(a + tδ) of every component (section 3.1).
 
-    nodes: points in [0, 1], or a mapping from node to the order wanted there (then `order` is
-    ignored); order: 0 to 3; backend: 'taylor', 'autograd', or 'auto' (Taylor mode, and autograd
-    with one warning where Taylor mode cannot run the model or prove its result);
-    components: (layer, index) pairs, all by default; memory: bytes for one pass; progress is
-    called with the fraction of the work that each pass has done.
-    Returns Jets; m is a log-probability in nats. ValueError for an unknown site, backend or
-    direction, a node outside [0, 1], an order outside 0…3, a bad pair, a model in train mode, and
-    results that cannot be right (base_run, UnsupportedOperation, derivatives that are not finite).
+    site: 'attn_heads' by default; nodes: points in [0, 1], or a mapping from node to the order
+    wanted there (then `order` is ignored); order: 0 to 3; backend: 'taylor', 'autograd', or 'auto'
+    (Taylor mode, and autograd with one warning where Taylor mode cannot run the model or prove its
+    result); components: (layer, index) pairs, all by default; memory: bytes for one pass; progress
+    is called with the fraction of the work that each pass has done.
+    positions: 'each', or a list: every (layer, index, position) is a component of its own, patched
+    at this position alone, BOS counted; those before the first changed token do not move (f' = 0).
+    patches: paths of one's own instead of a site's. metric: 'logprob' (nats), logit_difference(…),
+    or a function from the last position's logits, float64 [vocabulary], to one scalar.
+    ValueError for an unknown site, backend, direction or metric, a node outside [0, 1], an order
+    outside 0…3, positions outside the prompt, a patch whose direction does not fit, a bad pair, a
+    model in train mode, and results that cannot be right (base_run, UnsupportedOperation,
+    derivatives that are not finite).
     """
     request = normalise_request(nodes, order)
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"unknown backend '{backend}'; choose auto, {', '.join(BACKENDS)}")
-    run = base_run(model, as_token_pair(model, pair), get_site(site), direction)
-    chosen = resolve_components(run.site, run.sizes, components)
-    values = _compute(run, chosen, request, backend, memory, progress)
-    frame = pd.DataFrame(chosen, columns=["layer", "index"])
-    return Jets(values, tuple(request), frame)
+    tokens = as_token_pair(model, pair)
+    if patches is None:
+        run = base_run(model, tokens, get_site(site or "attn_heads"), direction, metric)
+        chosen = requested_patches(run, components, positions)
+    else:
+        _check_alone(site=site, components=components, positions=positions)
+        given = checked_patches(model, patches)
+        start = first_moved(given, tokens)
+        run = base_run(model, tokens, hooks_of(given), direction, metric, start)
+        chosen = fitted(run, given, tokens)
+    values = _moving(run, chosen, request, backend, memory, progress)
+    return Jets(values, tuple(request), patch_table(chosen))
+
+
+def _check_alone(**others: Any) -> None:
+    for name, value in others.items():
+        if value is not None:
+            raise ValueError(f"{name} and patches are given; patches say where they lie themselves")
+
+
+def _moving(
+    run: BaseRun,
+    patches: Sequence[Patch],
+    request: Request,
+    backend: str,
+    memory: int,
+    progress: Progress,
+) -> torch.Tensor:
+    """Jets of all patches; before the first changed token there is nothing to compute."""
+    moving = [i for i, patch in enumerate(patches) if not patch.is_before(run.start)]
+    if len(moving) == len(patches):
+        return _compute(run, patches, request, backend, memory, progress)
+    values = torch.zeros(len(patches), len(request), max(request.values()) + 1, dtype=torch.float64)
+    values[..., 0] = run.value
+    for i, order in enumerate(request.values()):
+        values[:, i, order + 1 :] = torch.nan
+    if moving:
+        chosen = [patches[i] for i in moving]
+        values[moving] = _compute(run, chosen, request, backend, memory, progress)
+    return values
 
 
 def _compute(
     run: BaseRun,
-    components: Sequence[Component],
+    patches: Sequence[Patch],
     request: Request,
     backend: str,
     memory: int,
     progress: Progress,
 ) -> torch.Tensor:
     if backend != "auto":
-        return BACKENDS[backend](run, components, request, memory, progress)
+        return BACKENDS[backend](run, patches, request, memory, progress)
     try:
-        return taylor_jets(run, components, request, memory, progress)
+        return taylor_jets(run, patches, request, memory, progress)
     except UnsupportedOperation as error:
         log.warning("%s; falling back to the autograd backend", error)
-        return autograd_jets(run, components, request, memory, progress)
+        return autograd_jets(run, patches, request, memory, progress)
 
 
 def normalise_request(nodes: Iterable[float] | Mapping[float, int], order: int) -> dict[float, int]:
@@ -160,15 +217,18 @@ def _items(nodes: Any, order: int) -> list[tuple[float, int]]:
 def activation_patching(
     model: Any,
     pair: PromptPair | TokenPair,
-    site: str = "attn_heads",
+    site: str | None = None,
     components: Iterable[Component] | None = None,
     direction: str = "noising",
     backend: str = "auto",
     memory: int = DEFAULT_MEMORY,
+    **options: Any,
 ) -> torch.Tensor:
-    """True effect Δ = f(1) − f(0) of patching each component, float64 [n_components], in nats.
+    """True effect Δ = f(1) − f(0) of patching each component, float64 [n_components].
 
-    Section 3.1. Errors as in path_jets.
+    In the metric's units. Section 3.1. options: positions, patches and metric, as in path_jets,
+    whose errors these are.
     """
-    jets = path_jets(model, pair, site, {0.0: 0, 1.0: 0}, 0, backend, components, direction, memory)
+    ends = {0.0: 0, 1.0: 0}
+    jets = path_jets(model, pair, site, ends, 0, backend, components, direction, memory, **options)
     return jets.at(1.0, 0) - jets.at(0.0, 0)

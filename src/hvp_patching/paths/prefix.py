@@ -19,33 +19,38 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
 from hvp_patching.failures import architecture, one_line, out_of_memory
 from hvp_patching.paths.precision import keep_precision, tolerance
-from hvp_patching.paths.run import BaseRun, cache_options, log_probability
-from hvp_patching.sites import configuration, record, run_model
+from hvp_patching.paths.run import BaseRun, cache_options
+from hvp_patching.sites import configuration, place, record, run_model
 
 log = logging.getLogger(__name__)
 _WARNED: WeakSet[Any] = WeakSet()
 
 
-def shortened(run: BaseRun, start: int, activations: Sequence[torch.Tensor]) -> BaseRun:
+def shortened(run: BaseRun, start: int) -> BaseRun:
     """The whole run cut at position `start`, or as it is where the cut would change it.
 
-    activations: the site's in the whole run, per layer [1, n_pos, ...]. One more pass proves the
-    result: over the suffix, or over the whole prompt where nothing is cut. ValueError where two
-    runs of the model differ.
+    One more pass proves the result: over the suffix, or over the whole prompt where nothing is cut.
+    ValueError where two runs of the model differ.
     """
-    reason = _early_change(run, start, activations)
+    reason = _early_change(run, start)
     if start and reason is None:
-        cut = replace(run, suffix=run.suffix[:, start:], delta=_suffix(run.delta, start))
+        cut = replace(
+            run,
+            suffix=run.suffix[:, start:],
+            start=start,
+            delta=_suffix(run.delta, start),
+            base=_suffix(run.base, start),
+        )
         try:
             cut = replace(cut, prefix=_cache(run, start))
-            reason = _difference(cut, _suffix(activations, start))
+            reason = _difference(cut)
         except Exception as error:
             if out_of_memory(error):
                 raise
             reason = one_line(error)
         if reason is None:
             return cut
-    repeated = _difference(run, activations)
+    repeated = _difference(run)
     if repeated:
         raise ValueError(
             f"two equal runs of {architecture(run.model)} on {run.prompt} differ ({repeated}): its "
@@ -66,11 +71,11 @@ def _suffix(activations: Sequence[torch.Tensor], start: int) -> tuple[torch.Tens
     return tuple(activation[:, start:].contiguous() for activation in activations)
 
 
-def _early_change(run: BaseRun, start: int, activations: Sequence[torch.Tensor]) -> str | None:
+def _early_change(run: BaseRun, start: int) -> str | None:
     """Where the prefix's activations differ between the two runs, or None."""
-    for layer, (delta, a) in enumerate(zip(run.delta, activations, strict=True)):
+    for name, delta, a in zip(run.names, run.delta, run.base, strict=True):
         if not _equal(delta[:, :start], torch.zeros_like(delta[:, :start]), a):
-            return f"tokens before the first change feel it in layer {layer}"
+            return f"tokens before the first change feel it{place(name)}"
     return None
 
 
@@ -91,15 +96,15 @@ def _cache(run: BaseRun, start: int) -> DynamicCache:
     return cache
 
 
-def _difference(run: BaseRun, activations: Sequence[torch.Tensor]) -> str | None:
+def _difference(run: BaseRun) -> str | None:
     """How one more unpatched pass differs from the base run, beyond rounding, or None."""
     options = cache_options(run.prefix_copy())
     with torch.no_grad(), keep_precision(run.model.cfg.dtype):
         again, logits = record(run.model, run.suffix, run.site, **options)
-        value = log_probability(logits, run.target_ids)
+        value = run.metric(logits)
     if not run.is_met(value):
         return f"f(0) is {float(value):.4f} instead of {run.value:.4f}"
-    for layer, (a, b) in enumerate(zip(activations, again, strict=True)):
+    for name, a, b in zip(run.names, run.base, again, strict=True):
         if not _equal(a, b, a):
-            return f"activations differ in layer {layer}"
+            return f"activations differ{place(name)}"
     return None

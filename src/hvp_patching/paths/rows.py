@@ -1,16 +1,16 @@
-"""Rows: which (component, node) pairs a pass computes, and how many fit into memory."""
+"""Rows: which (patch, node) pairs a pass computes, and how many fit into memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any
 
 import torch
 
+from hvp_patching.paths.patches import Patch
 from hvp_patching.paths.run import BaseRun
-from hvp_patching.sites import Component, Site
 
 Request = Mapping[float, int]  # node -> highest derivative wanted there
 Progress = Callable[[float], Any]  # called with the fraction of the rows that a pass has done
@@ -23,11 +23,10 @@ def no_progress(fraction: float) -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """One patched run: component `component` of the request at node `t` of its path."""
+    """One patched run: the patch that is number `number` of the request, at a node of its path."""
 
-    component: int
-    layer: int
-    index: int
+    number: int
+    patch: Patch
     node: float
 
 
@@ -35,30 +34,28 @@ Pass = tuple[Sequence[Row], torch.Tensor]  # rows of one pass, their jets [n_row
 
 
 def gather(
-    components: Sequence[Component],
+    patches: Sequence[Patch],
     request: Request,
     passes: Iterable[Pass],
     progress: Progress = no_progress,
 ) -> torch.Tensor:
-    """Jets of all passes as one table, float64 [n_components, n_nodes, max order + 1].
+    """Jets of all passes as one table, float64 [n_patches, n_nodes, max order + 1].
 
     NaN where the request asks for a lower order.
     """
     nodes, width = list(request), max(request.values()) + 1
-    values = torch.full((len(components), len(nodes), width), torch.nan, dtype=torch.float64)
+    values = torch.full((len(patches), len(nodes), width), torch.nan, dtype=torch.float64)
     for rows, jets in passes:
         for row, jet in zip(rows, jets, strict=True):
-            values[row.component, nodes.index(row.node), : len(jet)] = jet
-        progress(len(rows) / (len(components) * len(nodes)))
+            values[row.number, nodes.index(row.node), : len(jet)] = jet
+        progress(len(rows) / (len(patches) * len(nodes)))
     return values
 
 
-def make_rows(components: Sequence[Component], nodes: Sequence[float]) -> list[Row]:
-    """All (component, node) pairs, ordered by layer so that a pass can skip the layers before."""
-    rows = [
-        Row(i, layer, index, node) for i, (layer, index) in enumerate(components) for node in nodes
-    ]
-    return sorted(rows, key=lambda row: row.layer)
+def make_rows(patches: Sequence[Patch], nodes: Sequence[float]) -> list[Row]:
+    """All (patch, node) pairs, ordered by layer so that a pass can skip the layers before."""
+    rows = [Row(i, patch, node) for i, patch in enumerate(patches) for node in nodes]
+    return sorted(rows, key=lambda row: row.patch.layer)
 
 
 def chunks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
@@ -69,27 +66,26 @@ def chunks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
         yield rows[start:stop]
 
 
-def by_layer(rows: Sequence[Row]) -> dict[int, list[Row]]:
-    """The rows of every layer, in order."""
-    return {layer: list(group) for layer, group in groupby(rows, key=lambda row: row.layer)}
+def by_hook(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of every hook, in order."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.patch.hook, []).append(row)
+    return found
 
 
-def directions(rows: Sequence[Row], delta: torch.Tensor, site: Site) -> torch.Tensor:
-    """Patch directions [n_rows, n_suffix, ...]: δ at each row's component, zero elsewhere."""
-    out = delta.new_zeros(len(rows), *delta.shape[1:])
-    for row, direction in zip(rows, out, strict=True):
-        site.select(direction, row.index).copy_(site.select(delta[0], row.index))
-    return out
+def directions(rows: Sequence[Row], activation: torch.Tensor, start: int) -> torch.Tensor:
+    """Patch directions [n_rows, n_suffix, ...] of rows of one hook, zero outside their parts.
 
-
-def directions_from(run: BaseRun, rows: Sequence[Row], activation: torch.Tensor) -> torch.Tensor:
-    """Patch directions of rows of one layer, to be added to its unpatched activation [1, ...].
-
-    Under zero corruption they are −activation to the last bit: the norm after a residual stream
-    that should vanish would blow up what rounding leaves of it.
+    activation: the hook's, unpatched [1, n_suffix, ...], which begins at position `start`. Under
+    zero corruption they are −activation to the last bit: the norm after a residual stream that
+    should vanish would blow up what rounding leaves of it.
     """
-    delta = -activation.detach() if run.to_zero else run.delta[rows[0].layer]
-    return directions(rows, delta, run.site)
+    a = activation.detach()[0]
+    out = a.new_zeros(len(rows), *a.shape)
+    for row, direction in zip(rows, out, strict=True):
+        row.patch.put(direction, a, start)
+    return out
 
 
 def node_column(rows: Sequence[Row], like: torch.Tensor) -> torch.Tensor:

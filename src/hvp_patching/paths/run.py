@@ -10,35 +10,51 @@ import torch
 from transformers import DynamicCache
 
 from hvp_patching.failures import architecture
+from hvp_patching.paths.metric import Readout
 from hvp_patching.paths.precision import keep_precision
-from hvp_patching.sites import Hook, Site, run_model
+from hvp_patching.sites import Hook, Place, Site, n_layers, run_model
 
 
 @dataclass(frozen=True)
 class BaseRun:
     """The unpatched run, cut at the first changed token.
 
-    model: TransformerBridge in eval mode; suffix: token ids [1, n_suffix]; prefix: key–value
-    cache of the tokens before, or None; delta: per layer, a' − a of the site's activation
-    [1, n_suffix, ...]; target_ids: LongTensor [n_targets]; value: m of the run itself, in nats,
-    which every computation meets at t = 0 within `slack`; prompt: its name in messages; to_zero:
-    a' = 0, so δ = −a.
+    model: TransformerBridge in eval mode; site: where it was recorded, a site or some hooks;
+    suffix: token ids [1, n_suffix]; prefix: key–value cache of the tokens before, or None; start:
+    the position of the suffix's first token; delta: per hook of the site (one a layer), a' − a
+    [1, n_suffix, ...]; base: per hook a itself; metric: what reads m off the logits; value: m of
+    the run itself, which every computation meets at t = 0 within `slack`; prompt: its name in
+    messages; to_zero: a' = 0, so δ = −a.
     """
 
     model: Any
-    site: Site
+    site: Place
     suffix: torch.Tensor
     prefix: DynamicCache | None
+    start: int
     delta: tuple[torch.Tensor, ...]
-    target_ids: torch.Tensor
+    base: tuple[torch.Tensor, ...]
+    metric: Readout
     value: float
     slack: float
     prompt: str
     to_zero: bool = False
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The recorded hooks, in the order of `delta` and `base`."""
+        return self.site.names(n_layers(self.model))
+
+    @property
+    def n_pos(self) -> int:
+        """Number of positions of the prompt."""
+        return self.start + int(self.suffix.shape[1])
+
+    @property
     def sizes(self) -> tuple[int, ...]:
-        """Number of components per layer."""
+        """Number of components per layer of a run at a site."""
+        if not isinstance(self.site, Site):
+            raise TypeError(f"{self.site.label} has no components; the patches say what they are")
         return tuple(self.site.n_components(d) for d in self.delta)
 
     def prefix_copy(self) -> DynamicCache | None:
@@ -65,17 +81,6 @@ class BaseRun:
 def cache_options(prefix: DynamicCache | None) -> dict[str, Any]:
     """Arguments of the model that make it continue after `prefix`."""
     return {"use_cache": False} if prefix is None else {"past_key_values": prefix}
-
-
-def log_probability(logits: Any, target_ids: torch.Tensor) -> Any:
-    """m = log of the target set's probability at the last position, in float64.
-
-    logits: [rows, 1, vocabulary], a tensor or a TaylorTensor. float32 would lose two to three
-    digits of the derivatives in the cancellation between target and normaliser.
-    """
-    last = logits[:, -1, :].to(torch.float64)
-    normaliser = torch.logsumexp(last, -1)
-    return torch.logsumexp(last[:, target_ids], -1) - normaliser
 
 
 def check_met(run: BaseRun, f: torch.Tensor, what: str) -> None:

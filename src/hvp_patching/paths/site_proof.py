@@ -14,17 +14,18 @@ import torch
 
 from hvp_patching.failures import architecture, one_line, out_of_memory
 from hvp_patching.paths.precision import DecomposedLayerNorm, tolerance
-from hvp_patching.paths.run import BaseRun, log_probability
-from hvp_patching.sites import SITES, Hook
+from hvp_patching.paths.run import BaseRun
+from hvp_patching.sites import SITES, Hook, Site, spoken
 
 PRE, POST = SITES["mlp_pre"], SITES["mlp_post"]
-_PROVEN: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+_PROVEN: WeakKeyDictionary[Any, set[tuple[str, bool]]] = WeakKeyDictionary()
 
 
 def prove_site(run: BaseRun) -> None:
     """ValueError where the run's site is not what its name says in the run's model."""
     proven = _PROVEN.setdefault(run.model, set())
-    if run.site.hook not in proven:
+    asked = {(name, _has_neurons(run)) for name in run.names}
+    if not asked <= proven:
         try:
             _prove(run)
         except ValueError:
@@ -33,18 +34,22 @@ def prove_site(run: BaseRun) -> None:
             if out_of_memory(error):
                 raise
             raise ValueError(
-                f"site '{run.site.name}' of {architecture(run.model)} cannot be differentiated: "
+                f"{run.site.label} of {architecture(run.model)} cannot be differentiated: "
                 f"{one_line(error)}"
             ) from error
-        proven.add(run.site.hook)
+        proven.update(asked)
+
+
+def _has_neurons(run: BaseRun) -> bool:
+    return isinstance(run.site, Site) and run.site.axis == -1
 
 
 def _prove(run: BaseRun) -> None:
-    layers, neurons = range(len(run.delta)), run.site.axis == -1
+    layers, neurons = range(len(run.delta)), _has_neurons(run)
     zeros = {
-        site.hook_name(layer): torch.zeros_like(run.delta[layer]).requires_grad_()
-        for site in ((PRE, POST) if neurons else (run.site,))
-        for layer in layers
+        name: torch.zeros_like(delta).requires_grad_()
+        for place in ((PRE, POST) if neurons else (run.site,))
+        for name, delta in zip(place.names(len(layers)), run.delta, strict=True)
     }
     posts: list[torch.Tensor] = []
     hooks = [
@@ -52,16 +57,15 @@ def _prove(run: BaseRun) -> None:
         for name, zero in zeros.items()
     ]
     with torch.enable_grad(), DecomposedLayerNorm():
-        m = log_probability(run.logits(hooks, run.prefix_copy()), run.target_ids)
-    names = [run.site.hook_name(layer) for layer in layers]
+        m = run.metric(run.logits(hooks, run.prefix_copy()))
     gradients = torch.autograd.grad(
-        m.sum(), [zeros[name] for name in names], retain_graph=neurons, allow_unused=True
+        m.sum(), [zeros[name] for name in run.names], retain_graph=neurons, allow_unused=True
     )
-    for layer, gradient in enumerate(gradients):
+    for name, gradient in zip(run.names, gradients, strict=True):
         if gradient is None:
             raise ValueError(
-                f"site '{run.site.name}': what is put into {run.site.hook} of layer {layer} never "
-                f"reaches the logits of {architecture(run.model)}"
+                f"{run.site.label}: what is put into {spoken(name)} never reaches the logits of "
+                f"{architecture(run.model)}"
             )
     if neurons:
         for layer, post in enumerate(posts):
@@ -81,7 +85,7 @@ def _check_neurons(run: BaseRun, layer: int, post: torch.Tensor, pre: torch.Tens
         if bool(off <= tolerance(post.dtype) * weighted.abs().max().clamp(min=1e-3)):
             return
     raise ValueError(
-        f"site '{run.site.name}': layer {layer} of {architecture(run.model)} has no neurons there: "
+        f"{run.site.label}: layer {layer} of {architecture(run.model)} has no neurons there: "
         "mlp.hook_post is not an activation function of mlp.hook_pre (a layer of experts?); "
         "choose site 'mlp_out'"
     )

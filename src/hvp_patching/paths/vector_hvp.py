@@ -19,22 +19,23 @@ from hvp_patching.isolation import isolated
 from hvp_patching.paths.autograd import Grown, growing, rows_per_pass
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.jets import normalise_request
+from hvp_patching.paths.metric import LOGPROB, AnyMetric
+from hvp_patching.paths.patches import Patch, patch_table, site_patches
 from hvp_patching.paths.precision import DecomposedLayerNorm
 from hvp_patching.paths.rows import (
     DEFAULT_MEMORY,
     Progress,
     Row,
-    by_layer,
+    by_hook,
     chunks,
     directions,
-    directions_from,
     make_rows,
     no_progress,
     node_column,
 )
-from hvp_patching.paths.run import BaseRun, log_probability
+from hvp_patching.paths.run import BaseRun
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
-from hvp_patching.sites import Component, Hook, Site, get_site, resolve_components
+from hvp_patching.sites import Component, Hook, get_site, resolve_components
 
 PROBES_VERSION = 1  # part of every store key: raise it when estimates change beyond rounding
 PROBE_COLUMNS = (
@@ -79,17 +80,18 @@ def hessian_vector_products(
     direction: str = "noising",
     memory: int = DEFAULT_MEMORY,
     progress: Progress = no_progress,
+    *,
+    metric: AnyMetric = LOGPROB,
 ) -> VectorProducts:
-    """H(t)δ of every component at `nodes` in [0, 1] (appendix B.2); m in nats.
+    """H(t)δ of every component at `nodes` in [0, 1] (appendix B.2).
 
     memory: bytes for one pass; progress is called with the fraction of the work that each pass
     has done. Errors as in path_jets.
     """
     request = normalise_request(nodes, 2)
-    run = base_run(model, as_token_pair(model, pair), get_site(site), direction)
-    chosen = resolve_components(run.site, run.sizes, components)
-    frame = pd.DataFrame(chosen, columns=["layer", "index"])
-    return _gathered(run, frame, tuple(request), memory, progress)
+    run = base_run(model, as_token_pair(model, pair), get_site(site), direction, metric)
+    chosen = resolve_components(get_site(site), run.sizes, components)
+    return _gathered(run, site_patches(run, chosen), tuple(request), memory, progress)
 
 
 def lipschitz_estimates(products: VectorProducts) -> pd.DataFrame:
@@ -132,49 +134,48 @@ def _steepest(values: torch.Tensor, products: VectorProducts, power: int) -> tor
 
 def _gathered(
     run: BaseRun,
-    components: pd.DataFrame,
+    patches: Sequence[Patch],
     nodes: tuple[float, ...],
     memory: int,
     progress: Progress,
 ) -> VectorProducts:
     """Every pass put in its place."""
-    chosen = list(components.itertuples(index=False, name=None))
-    delta = torch.stack([_component(run.delta[layer][0], i, run.site) for layer, i in chosen])
-    delta = delta.double().cpu()
-    values = delta.new_full((len(chosen), len(nodes), 3), torch.nan)
-    products = delta.new_full((len(chosen), len(nodes), *delta.shape[1:]), torch.nan)
-    for rows, jets, vectors in _passes(run, chosen, nodes, memory):
+    delta = torch.stack([_flat(patch.direction) for patch in patches]).double().cpu()
+    values = delta.new_full((len(patches), len(nodes), 3), torch.nan)
+    products = delta.new_full((len(patches), len(nodes), *delta.shape[1:]), torch.nan)
+    for rows, jets, vectors in _passes(run, patches, nodes, memory):
         for row, jet, vector in zip(rows, jets, vectors, strict=True):
-            values[row.component, nodes.index(row.node)] = jet
-            products[row.component, nodes.index(row.node)] = vector
-        progress(len(rows) / (len(chosen) * len(nodes)))
+            values[row.number, nodes.index(row.node)] = jet
+            products[row.number, nodes.index(row.node)] = vector
+        progress(len(rows) / (len(patches) * len(nodes)))
     norms = delta.flatten(1).norm(dim=1)
     f, f1, f2 = values.unbind(-1)
-    return VectorProducts(f, f1, f2, products, norms, nodes, components)
+    return VectorProducts(f, f1, f2, products, norms, nodes, patch_table(patches))
 
 
 def _passes(
-    run: BaseRun, components: Sequence[Component], nodes: Sequence[float], memory: int
+    run: BaseRun, patches: Sequence[Patch], nodes: Sequence[float], memory: int
 ) -> Iterator[tuple[Sequence[Row], torch.Tensor, torch.Tensor]]:
-    grown = growing(run, components[0][0])
-    for layer, members in by_layer(make_rows(components, nodes)).items():
+    grown = growing(run)
+    for members in by_hook(make_rows(patches, nodes)).values():
+        layer = members[0].patch.layer
         for chunk in chunks(members, rows_per_pass(run, layer, 2, memory)):
             yield chunk, *_pass(run, grown, chunk)
 
 
 def _pass(run: BaseRun, grown: Grown, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of one layer: f, f', f'' [n_rows, 3] and H(t)δ [n_rows, n_suffix, d]."""
-    layer = rows[0].layer
-    direction = directions(rows, run.delta[layer], run.site)
+    """Rows of one hook: f, f', f'' [n_rows, 3] and H(t)δ [n_rows, n_suffix, d]."""
+    hook = rows[0].patch.hook
+    direction = directions(rows, run.base[run.names.index(hook)], run.start)
     shift = torch.zeros_like(direction).requires_grad_()
     with torch.enable_grad(), DecomposedLayerNorm(), ContiguousLinear():
-        logits = grown(layer, len(rows), _patch(run, rows, shift))
-        f = log_probability(logits, run.target_ids)
+        logits = grown(hook, len(rows), _patch(run, rows, shift))
+        f = run.metric(logits)
         (gradient,) = torch.autograd.grad(f.sum(), shift, create_graph=True)
         f1 = _dot(gradient, direction)
         (product,) = torch.autograd.grad(f1.sum(), shift)
     jets = torch.stack([f.detach(), f1.detach(), _dot(product, direction)], dim=-1)
-    own = [_component(p, row.index, run.site) for row, p in zip(rows, product, strict=True)]
+    own = [_flat(p[row.patch.where(run.start)]) for row, p in zip(rows, product, strict=True)]
     return jets.cpu(), torch.stack(own).double().cpu()
 
 
@@ -206,12 +207,12 @@ def _patch(run: BaseRun, rows: Sequence[Row], shift: torch.Tensor) -> Hook:
     """a + tδ + shift: the variable that is differentiated is a shift of every row, at zero."""
 
     def hook(activation: torch.Tensor, hook: object) -> torch.Tensor:
-        direction = directions_from(run, rows, activation)
+        direction = directions(rows, activation, run.start)
         return activation + node_column(rows, direction) * direction + shift
 
     return hook
 
 
-def _component(activation: torch.Tensor, index: int, site: Site) -> torch.Tensor:
-    """One component's part of an activation [n_suffix, ...], as [n_suffix, d]."""
-    return site.select(activation, index).reshape(activation.shape[0], -1)
+def _flat(part: torch.Tensor) -> torch.Tensor:
+    """A component's part of an activation, [n_suffix, ...], as [n_suffix, d]."""
+    return part.reshape(part.shape[0], -1)

@@ -16,18 +16,17 @@ from hvp_patching.prompts.forms import (
 )
 from hvp_patching.prompts.texts import as_integer
 
-SIDES = ("clean_ids", "corrupted_ids", "target_ids")
+SIDES = ("clean_ids", "corrupted_ids", "target_ids", "foil_ids")
 
 
 def check_ids(pair: TokenPair, vocabulary: int | None = None) -> TokenPair:
     """The pair with plain ints; UnfitPrompt on empty, unequal, identical or out-of-range ids.
 
     Ids may be any sequence or tensor of whole numbers, [n_pos] or [1, n_pos]; the target one
-    number or several. Identical ids are allowed under zero corruption only, which has no
-    corrupted run.
+    number or several, the foil too, or none. Identical ids are allowed under zero corruption only,
+    which has no corrupted run.
     """
-    clean, corrupted, target = (_plain_ids(pair, side) for side in SIDES)
-    pair = replace(pair, clean_ids=clean, corrupted_ids=corrupted, target_ids=target)
+    pair = replace(pair, **{side: _plain_ids(pair, side) for side in SIDES})
     name, n_clean, n_corrupted = label(pair), len(pair.clean_ids), len(pair.corrupted_ids)
     for side, ids in (("clean", pair.clean_ids), ("corrupted", pair.corrupted_ids)):
         if not ids:
@@ -39,12 +38,14 @@ def check_ids(pair: TokenPair, vocabulary: int | None = None) -> TokenPair:
         raise UnfitPrompt(
             f"{name}: the target is empty; give at least one token id", "empty target"
         )
-    if len(set(pair.target_ids)) != len(pair.target_ids):
-        raise UnfitPrompt(
-            f"{name}: the target set has {len(pair.target_ids)} ids but only "
-            f"{len(set(pair.target_ids))} different ones; name each token once",
-            "target set repeats a token",
-        )
+    for what, ids in (("target", pair.target_ids), ("foil", pair.foil_ids)):
+        if len(set(ids)) != len(ids):
+            raise UnfitPrompt(
+                f"{name}: the {what} set has {len(ids)} ids but only {len(set(ids))} different "
+                "ones; name each token once",
+                f"{what} set repeats a token",
+            )
+    check_foil(pair, pair.foil_ids)
     if n_clean != n_corrupted:
         raise UnfitPrompt(
             f"{name}: lengths differ after tokenisation, clean has {n_clean} tokens and corrupted "
@@ -60,6 +61,16 @@ def check_ids(pair: TokenPair, vocabulary: int | None = None) -> TokenPair:
     if vocabulary is not None:
         _check_range(pair, vocabulary)
     return pair
+
+
+def check_foil(pair: TokenPair, foil_ids: tuple[int, ...]) -> None:
+    """UnfitPrompt where a foil is a target too: their logits would cancel."""
+    both = [token for token in foil_ids if token in pair.target_ids]
+    if both:
+        raise UnfitPrompt(
+            f"{label(pair)}: token {both[0]} is foil and target at once; give another foil",
+            "foil equals target",
+        )
 
 
 def _plain_ids(pair: TokenPair, side: str) -> tuple[int, ...]:
@@ -80,9 +91,9 @@ def _plain_ids(pair: TokenPair, side: str) -> tuple[int, ...]:
 
 
 def _check_range(pair: TokenPair, vocabulary: int) -> None:
-    sides = {"clean": pair.clean_ids, "corrupted": pair.corrupted_ids, "target": pair.target_ids}
-    for side, ids in sides.items():
-        for position, token in enumerate(ids):
+    for field in SIDES:
+        side = field.removesuffix("_ids")
+        for position, token in enumerate(getattr(pair, field)):
             if not 0 <= token < vocabulary:
                 raise UnfitPrompt(
                     f"{label(pair)}: token id {token} ({side}, position {position}) is outside the "

@@ -21,6 +21,7 @@ from hvp_patching.prompts.pair import (
     as_token_pair,
     bos_ids,
     encode,
+    foil_ids,
     label,
     prompt_ids,
     target_ids,
@@ -94,7 +95,13 @@ def random_token(
         )
     token = _other_token(model, clean[position], (seed, pair.prompt_id or pair.clean, position))
     corrupted = (*clean[:position], token, *clean[position + 1 :])
-    tokens = TokenPair(bos + clean, bos + corrupted, target_ids(model, pair), pair.prompt_id)
+    tokens = TokenPair(
+        bos + clean,
+        bos + corrupted,
+        target_ids(model, pair),
+        pair.prompt_id,
+        foil_ids=foil_ids(model, pair),
+    )
     return as_token_pair(model, tokens)
 
 
@@ -187,7 +194,10 @@ def _lend(
 def zero(model: TokenizerCarrier, pair: PromptPair, seed: int = 0) -> TokenPair:
     """Keep the prompt: the activation that is patched in is zero everywhere (appendix E.3)."""
     clean, target = prompt_ids(model, pair, "clean", pair.clean), target_ids(model, pair)
-    return as_token_pair(model, TokenPair(clean, clean, target, pair.prompt_id, ZERO_CORRUPTION))
+    return as_token_pair(
+        model,
+        TokenPair(clean, clean, target, pair.prompt_id, ZERO_CORRUPTION, foil_ids(model, pair)),
+    )
 
 
 CORRUPTIONS: dict[str, Callable[..., PromptPair | TokenPair]] = {

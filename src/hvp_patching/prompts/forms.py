@@ -35,24 +35,30 @@ class TokenizerCarrier(Protocol):
 class PromptPair:
     """A prompt pair as text; `target` is one token's text with its leading space, or its id.
 
-    Several targets (a sequence) are a set, whose probabilities are added.
+    Several targets (a sequence) are a set, whose probabilities are added. `foil` is what
+    logit_difference sets against the target, in the same forms; None where the pair has none.
     """
 
     clean: str
     corrupted: str | None = None
     target: str | int | Sequence[str | int] = ""
     prompt_id: str = ""
+    foil: str | int | Sequence[str | int] | None = None
 
 
 @dataclass(frozen=True)
 class TokenPair:
-    """A prompt pair as token ids, BOS included; m = log Σ p(target_ids) at the last position."""
+    """A prompt pair as token ids, BOS included; m = log Σ p(target_ids) at the last position.
+
+    foil_ids: what logit_difference sets against the target; empty where the pair has no foil.
+    """
 
     clean_ids: tuple[int, ...]
     corrupted_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
     prompt_id: str = ""
     corruption: str = "custom"
+    foil_ids: tuple[int, ...] = ()
 
     @property
     def first_changed(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from hvp_patching.prompts.data_files import read_lists
 from hvp_patching.prompts.pair import (
@@ -89,11 +90,9 @@ def settle(
         )
     if target == "single":
         one = "XX+1" if convention == TWO_DIGITS else "tens digit X+1"
-        return PromptPair(
-            pair.clean, pair.corrupted, targets[0], pair.prompt_id
-        ), f"{METRIC}: {one}"
+        return replace(pair, target=targets[0]), f"{METRIC}: {one}"
     name = f"log-probability mass of the target set: {convention}"
-    return PromptPair(pair.clean, pair.corrupted, targets, pair.prompt_id), name
+    return replace(pair, target=targets), name
 
 
 def _two_digits_above(year: int) -> tuple[str, ...]:

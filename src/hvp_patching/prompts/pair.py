@@ -24,6 +24,7 @@ from hvp_patching.prompts.texts import (
     check_unicode,
     decode,
     encode,
+    foil_ids,
     pieces,
     prompt_ids,
     target_ids,
@@ -46,6 +47,7 @@ __all__ = [
     "check_ids",
     "decode",
     "encode",
+    "foil_ids",
     "label",
     "pieces",
     "prompt_ids",
@@ -102,6 +104,7 @@ def _tokenised(model: TokenizerCarrier, pair: PromptPair) -> TokenPair:
         corrupted_ids=prompt_ids(model, pair, "corrupted", pair.corrupted),
         target_ids=target_ids(model, pair),
         prompt_id=pair.prompt_id or pair.clean[:60],
+        foil_ids=foil_ids(model, pair),
     )
 
 
@@ -111,6 +114,7 @@ def _identified(pair: Pair, tokens: TokenPair) -> str:
         check_unicode(str(pair.prompt_id))
         return str(pair.prompt_id)
     content = [tokens.clean_ids, tokens.corrupted_ids, tokens.target_ids, tokens.corruption]
+    content += [tokens.foil_ids] if tokens.foil_ids else []  # ids of pairs without one stay
     return "prompt-" + hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
 
 

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from hvp_patching.prompts.forms import PromptError, PromptPair, TokenizerCarrier, UnfitPrompt, label
+from hvp_patching.prompts.forms import (
+    PromptError,
+    PromptPair,
+    TokenizerCarrier,
+    TokenPair,
+    UnfitPrompt,
+    label,
+)
 
 
 def encode(model: TokenizerCarrier, text: str) -> tuple[int, ...]:
@@ -109,51 +116,66 @@ def target_ids(model: TokenizerCarrier, pair: PromptPair) -> tuple[int, ...]:
     PromptError where there is none, one splits or is unknown to the tokenizer, or two are one
     token.
     """
-    single = isinstance(pair.target, str | int)
-    if not single and not isinstance(pair.target, list | tuple | set | frozenset):
+    return token_set(model, pair, "target", pair.target)
+
+
+def foil_ids(model: TokenizerCarrier, pair: PromptPair) -> tuple[int, ...]:
+    """One id per foil, none where the pair has no foil; PromptError as for targets."""
+    return () if pair.foil is None else token_set(model, pair, "foil", pair.foil)
+
+
+def token_set(
+    model: TokenizerCarrier, pair: PromptPair | TokenPair, role: str, given: Any
+) -> tuple[int, ...]:
+    """The ids of one token or several, each a text or an id; `role` names them in errors.
+
+    PromptError as in target_ids.
+    """
+    single = isinstance(given, str | int) or as_integer(given) is not None
+    if not single and not isinstance(given, list | tuple | set | frozenset):
         raise PromptError(
-            f"{label(pair)}: the target {pair.target!r} is neither a token's text, nor its id, nor "
+            f"{label(pair)}: the {role} {given!r} is neither a token's text, nor its id, nor "
             "several of them in a list; give one token's text with its leading space"
         )
-    targets: list[Any] = [pair.target] if single else list(pair.target)  # type: ignore[arg-type]
-    if isinstance(pair.target, set | frozenset):
-        targets.sort(key=repr)
-    if not targets or any(isinstance(target, str) and not target for target in targets):
+    wanted: list[Any] = [given] if single else list(given)
+    if isinstance(given, set | frozenset):
+        wanted.sort(key=repr)
+    if not wanted or any(isinstance(one, str) and not one for one in wanted):
         raise UnfitPrompt(
-            f"{label(pair)}: the target is empty ({pair.target!r}); "
+            f"{label(pair)}: the {role} is empty ({given!r}); "
             "give one token's text with its leading space, such as ' Mary'",
-            "empty target",
+            f"empty {role}",
         )
     found: dict[int, Any] = {}
-    for target in targets:
-        token = _target_id(model, pair, target)
+    for one in wanted:
+        token = _token_id(model, pair, role, one)
         if token in found:
             raise UnfitPrompt(
-                f"{label(pair)}: targets {found[token]!r} and {target!r} are the same token "
-                f"({token}); a target set names each token once",
-                "target set repeats a token",
+                f"{label(pair)}: {role}s {found[token]!r} and {one!r} are the same token "
+                f"({token}); a {role} set names each token once",
+                f"{role} set repeats a token",
             )
-        found[token] = target
+        found[token] = one
     return tuple(found)
 
 
-def _target_id(model: TokenizerCarrier, pair: PromptPair, target: Any) -> int:
-    if isinstance(target, bool) or not isinstance(target, str):
-        number = None if isinstance(target, bool) else as_integer(target)
+def _token_id(model: TokenizerCarrier, pair: PromptPair | TokenPair, role: str, given: Any) -> int:
+    if isinstance(given, bool) or not isinstance(given, str):
+        number = None if isinstance(given, bool) else as_integer(given)
         if number is None:
             raise PromptError(
-                f"{label(pair)}: the target {target!r} is neither a token's text nor its id"
+                f"{label(pair)}: the {role} {given!r} is neither a token's text nor its id"
                 "; give one token's text with its leading space, or a whole number"
             )
         return number
-    ids = encode(model, target)
+    ids = encode(model, given)
     if len(ids) != 1:
         raise UnfitPrompt(
-            f"{label(pair)}: target {target!r} is {len(ids)} tokens ({pieces(model, ids)}); "
-            "choose a target that this tokenizer keeps as one token",
-            "target is several tokens",
+            f"{label(pair)}: {role} {given!r} is {len(ids)} tokens ({pieces(model, ids)}); "
+            f"choose a {role} that this tokenizer keeps as one token",
+            f"{role} is several tokens",
         )
-    _check_known(model, pair, "the target", target, ids)
+    _check_known(model, pair, f"the {role}", given, ids)
     return ids[0]
 
 
@@ -168,7 +190,11 @@ def as_integer(value: Any) -> int | None:
 
 
 def _check_known(
-    model: TokenizerCarrier, pair: PromptPair, what: str, text: str, ids: tuple[int, ...]
+    model: TokenizerCarrier,
+    pair: PromptPair | TokenPair,
+    what: str,
+    text: str,
+    ids: tuple[int, ...],
 ) -> None:
     """Raise UnfitPrompt where the ids hold the unknown token, or less than the text."""
     tokenizer = model.tokenizer

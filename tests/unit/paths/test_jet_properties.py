@@ -11,8 +11,9 @@ from hvp_patching.estimators import IG, MS_HVP
 from hvp_patching.paths import activation_patching, path_jets
 from hvp_patching.paths.autograd import autograd_jets
 from hvp_patching.paths.base_run import base_run
+from hvp_patching.paths.patches import requested_patches
 from hvp_patching.paths.taylor.passes import taylor_jets
-from hvp_patching.sites import get_site, resolve_components
+from hvp_patching.sites import get_site
 
 BACKENDS = {"taylor": taylor_jets, "autograd": autograd_jets}
 SITES = ("attn_heads", "mlp_out", "resid_post")
@@ -25,8 +26,8 @@ families = st.sampled_from(["tiny-gpt2", "tiny-gemma2", "tiny-llama"])
 def jets_along(run, delta, request, backend="taylor"):
     """Jets of all components of a run whose patch direction is replaced."""
     run = replace(run, delta=tuple(delta))
-    components = resolve_components(run.site, run.sizes, None)
-    return BACKENDS[backend](run, components, request, 2**30, lambda fraction: None)
+    patches = requested_patches(run, None)
+    return BACKENDS[backend](run, patches, request, 2**30, lambda fraction: None)
 
 
 def random_like(delta, seed):

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,9 +58,9 @@ def test_a_usable_cache_is_used_without_a_word(family, tiny, make_pair, caplog):
 def test_a_cache_of_other_tokens_is_found_out(fresh_other, make_pair, caplog, monkeypatch):
     model, pair = fresh_other("llama"), make_pair(**LATE)
     whole = base_run(model, make_pair(changed=(0,), n=18), get_site("attn_heads"))
-    activations = [torch.zeros_like(delta) for delta in whole.delta]
+    other = replace(whole, base=tuple(torch.zeros_like(a) for a in whole.base))
     with pytest.raises(ValueError, match="activations differ in layer 0"):
-        shortened(whole, 0, activations)
+        shortened(other, 0)
     honest = prefix._cache
 
     def wrong(run, start):

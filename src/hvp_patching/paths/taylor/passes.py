@@ -2,8 +2,8 @@
 
 A hook at the site replaces the activation a by a + tδ + s·δ as a polynomial in s around every
 node t; the rest of the bridge's own forward pass runs on TaylorTensors. Layers before the site
-run once per pass on a single row, and rows of several layers share a pass: each joins at its
-own layer.
+run once per pass on a single row, and rows of several layers and hooks share a pass: each joins at
+its own hook.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from typing import Any
 import torch
 
 from hvp_patching.failures import architecture, one_line, out_of_memory
+from hvp_patching.paths.metric import MetricError, Readout, composed
+from hvp_patching.paths.patches import Patch
 from hvp_patching.paths.rows import (
     Pass,
     Progress,
     Request,
     Row,
-    by_layer,
+    by_hook,
     bytes_of_cache,
     bytes_of_logits,
     bytes_per_token,
     chunks,
-    directions_from,
+    directions,
     gather,
     make_rows,
     no_progress,
     node_column,
 )
-from hvp_patching.paths.run import BaseRun, check_met, log_probability
+from hvp_patching.paths.run import BaseRun, check_met
 from hvp_patching.paths.taylor.tensor import TaylorTensor, UnsupportedOperation
-from hvp_patching.sites import Component, Hook
+from hvp_patching.sites import Hook
 
 # float64 logits handled at once in the metric: what a processor caches, or plenty on a GPU
 CPU_BLOCK_BYTES, GPU_BLOCK_BYTES = 2**23, 2**30
@@ -41,27 +43,27 @@ CPU_BLOCK_BYTES, GPU_BLOCK_BYTES = 2**23, 2**30
 
 def taylor_jets(
     run: BaseRun,
-    components: Sequence[Component],
+    patches: Sequence[Patch],
     request: Request,
     memory: int,
     progress: Progress = no_progress,
 ) -> torch.Tensor:
-    """Jets [n_components, n_nodes, max order + 1], NaN where the request asks for less.
+    """Jets [n_patches, n_nodes, max order + 1], NaN where the request asks for less.
 
     UnsupportedOperation where Taylor mode cannot carry what the model does, or does not find the
     unpatched run's value again.
     """
-    return gather(components, request, _passes(run, components, request, memory), progress)
+    return gather(patches, request, _passes(run, patches, request, memory), progress)
 
 
 def _passes(
-    run: BaseRun, components: Sequence[Component], request: Request, memory: int
+    run: BaseRun, patches: Sequence[Patch], request: Request, memory: int
 ) -> Iterator[Pass]:
     """Passes of one order each, over rows of all layers."""
     # At t = 0 the zeroth coefficient of every row is the unpatched run: it is carried once.
     for order, at_zero in sorted({(order, t == 0.0) for t, order in request.items()}):
         group = [t for t, k in request.items() if (k, t == 0.0) == (order, at_zero)]
-        rows = make_rows(components, group)
+        rows = make_rows(patches, group)
         for chunk in chunks(rows, rows_per_pass(run, order, memory)):
             yield chunk, _pass(run, chunk, order, at_zero)
 
@@ -85,12 +87,12 @@ def proven_jets(run: BaseRun, logits: Callable[[], TaylorTensor]) -> torch.Tenso
     UnsupportedOperation for any failure but that of memory.
     """
     try:
-        jets = metric_jets(logits(), run.target_ids)
+        jets = metric_jets(logits(), run.metric)
         check_met(run, jets[:1, 0], "Taylor mode")
         if not bool(jets.isfinite().all()):
             raise UnsupportedOperation("Taylor mode gives derivatives that are not finite")
     except Exception as error:
-        if isinstance(error, UnsupportedOperation) or out_of_memory(error):
+        if isinstance(error, UnsupportedOperation | MetricError) or out_of_memory(error):
             raise
         raise UnsupportedOperation(
             f"Taylor mode cannot run {architecture(run.model)}: {one_line(error)}"
@@ -104,26 +106,43 @@ def logits_along(run: BaseRun, rows: Sequence[Row], order: int, shared: bool) ->
     shared: all rows are at t = 0, where the zeroth coefficient is the unpatched run; otherwise
     that run itself comes first, as one row more.
     """
+    joined: list[Row] = []  # in the order in which the model runs their hooks
     hooks = [
-        (run.site.hook_name(layer), _inject(run, members, order, shared))
-        for layer, members in by_layer(rows).items()
+        (name, _inject(run, members, order, shared, joined))
+        for name, members in by_hook(rows).items()
     ]
     with torch.no_grad():
         logits = run.logits(hooks, run.prefix_copy())
     if not isinstance(logits, TaylorTensor) or len(logits) != len(rows) + (not shared):
         raise UnsupportedOperation(f"Taylor mode lost its way through {architecture(run.model)}")
-    return logits
+    return _in_order(logits, rows, joined, shared)
 
 
-def metric_jets(logits: TaylorTensor, target_ids: torch.Tensor) -> torch.Tensor:
+def _in_order(
+    logits: TaylorTensor, rows: Sequence[Row], joined: Sequence[Row], shared: bool
+) -> TaylorTensor:
+    """Rows in the order of the request instead of that in which they joined."""
+    if len(joined) != len(rows):
+        raise UnsupportedOperation("Taylor mode finds a hook that did not run")
+    if list(map(id, joined)) == list(map(id, rows)):
+        return logits
+    places = {id(row): place for place, row in enumerate(joined)}
+    order = [places[id(row)] for row in rows]
+    if shared:
+        return TaylorTensor(logits.c0, logits.higher[:, order], len(order))
+    order = [0, *(place + 1 for place in order)]
+    return TaylorTensor(logits.c0[order], logits.higher[:, order], len(order))
+
+
+def metric_jets(logits: TaylorTensor, metric: Readout) -> torch.Tensor:
     """Derivatives of m for every row of logits, float64 [n_rows, order + 1], on the CPU."""
     with torch.no_grad():
-        coefficients = _metric(logits, target_ids)
+        coefficients = _metric(logits, metric)
     factorials = [math.factorial(k) for k in range(logits.order + 1)]
     return coefficients.cpu() * torch.tensor(factorials, dtype=coefficients.dtype)
 
 
-def _metric(logits: TaylorTensor, target_ids: torch.Tensor) -> torch.Tensor:
+def _metric(logits: TaylorTensor, metric: Readout) -> torch.Tensor:
     """Taylor coefficients of m for every row, [n_rows, order + 1].
 
     In blocks of rows, since the float64 copies of large vocabularies would leave the cache.
@@ -134,30 +153,40 @@ def _metric(logits: TaylorTensor, target_ids: torch.Tensor) -> torch.Tensor:
     for start in range(0, logits.rows, size):
         higher = logits.higher[:, start : start + size]
         c0 = logits.c0 if logits.shared else logits.c0[start : start + size]
-        m = log_probability(TaylorTensor(c0, higher, higher.shape[1]), target_ids)
+        if not metric.polynomial:
+            parts.append(composed(metric, c0, higher).T)
+            continue
+        m = metric(TaylorTensor(c0, higher, higher.shape[1]))
         parts.append(torch.cat([m.c0.expand(1, higher.shape[1]), m.higher]))
     return torch.cat(parts, dim=1).T
 
 
-def _inject(run: BaseRun, rows: Sequence[Row], order: int, shared: bool) -> Hook:
-    """A hook that appends `rows` to those already on their way (row 0 is the unpatched run)."""
+def _inject(run: BaseRun, rows: Sequence[Row], order: int, shared: bool, joined: list[Row]) -> Hook:
+    """A hook that appends `rows` to those already on their way (row 0 is the unpatched run).
+
+    joined: the rows that joined the pass before, here or at a hook beside, as at queries and keys;
+    the latter are the unpatched run here.
+    """
 
     def hook(activation: Any, hook: Any) -> TaylorTensor:
         base = activation.c0 if isinstance(activation, TaylorTensor) else activation
         if len(activation) != getattr(activation, "rows", 1):
             raise UnsupportedOperation("Taylor mode finds rows at the site that it did not add")
-        direction = directions_from(run, rows, base[:1])
+        direction = directions(rows, base[:1], run.start)
         higher = direction.new_zeros(order, *direction.shape)
         if order:
             higher[0] = direction
-        if isinstance(activation, TaylorTensor):
-            before = activation.higher
-        else:
-            before = higher.new_zeros(order, 0 if shared else 1, *higher.shape[2:])
-        joined = torch.cat([before, higher], dim=1)
+        on_the_way = len(joined) + (not shared)
+        before = activation.higher if isinstance(activation, TaylorTensor) else higher[:, :0]
+        if before.shape[1] < on_the_way:
+            beside = before.new_zeros(order, on_the_way - before.shape[1], *before.shape[2:])
+            before = torch.cat([before, beside], dim=1)
         if not shared:
             patched = base[:1] + node_column(rows, direction) * direction
-            base = torch.cat([base, patched])
-        return TaylorTensor(base, joined, joined.shape[1])
+            unpatched = base[:1].expand(on_the_way - len(base), *base.shape[1:])
+            base = torch.cat([base, unpatched, patched])
+        joined.extend(rows)
+        higher = torch.cat([before, higher], dim=1)
+        return TaylorTensor(base, higher, higher.shape[1])
 
     return hook
