@@ -20,7 +20,7 @@ from hvp_patching.estimators import (
 from hvp_patching.isolation import isolated
 from hvp_patching.metrics.reliability import reliability_score
 from hvp_patching.paths.jets import Jets, path_jets
-from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
+from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pairs
 
 
 def reliability(jets: Jets) -> torch.Tensor:
@@ -56,8 +56,10 @@ def screen_flag_fix(
     rule = _estimator(fix)
     if options.get("patches") is not None:
         options["patches"] = list(options["patches"])  # an iterator would last for one pair
-    several = [pairs] if isinstance(pairs, PromptPair | TokenPair) else pairs
-    frames = [_screen_one(model, pair, site, tau, rule, options) for pair in several]
+    frames = [
+        _screen_one(model, tokens, site, tau, rule, options)
+        for tokens in as_token_pairs(model, pairs)
+    ]
     if not frames:
         raise ValueError("no prompt pairs given; screen_flag_fix needs at least one")
     return pd.concat(frames, ignore_index=True)
@@ -86,13 +88,12 @@ def _estimator(fix: Any) -> Estimator:
 
 def _screen_one(
     model: Any,
-    pair: PromptPair | TokenPair,
+    tokens: TokenPair,
     site: str | None,
     tau: float,
     rule: Estimator,
     options: dict[str, Any],
 ) -> pd.DataFrame:
-    tokens = as_token_pair(model, pair)
     screen = path_jets(model, tokens, site, required_jets([HVP()]), **options)
     ap, rho = AP()(screen), reliability(screen)
     flagged = (rho > tau) | ((ap == 0) & (screen.at(0.0, 2) != 0))

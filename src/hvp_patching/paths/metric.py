@@ -167,7 +167,7 @@ def as_metric(metric: AnyMetric) -> LogProbability | LogitDifference | Metric:
     if metric == LOGIT_DIFFERENCE:
         return LogitDifference()
     if callable(metric):
-        return LogitDifference() if metric in (logit_difference,) else Metric(metric)
+        return LogitDifference() if metric == logit_difference else Metric(metric)
     raise ValueError(
         f"unknown metric {metric!r}; choose '{LOGPROB}', logit_difference(foil) or a function from "
         "the last position's logits to one scalar"

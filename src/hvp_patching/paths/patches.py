@@ -208,8 +208,9 @@ def first_moved(patches: Sequence[Patch], tokens: TokenPair) -> int:
         direction = patch.direction
         if patch.position is not None:
             moved = patch.position if bool(direction.any()) else first
-        elif direction.ndim and _over_positions(patch, n_pos):
-            rows = _unbatched(direction, n_pos).flatten(1).any(1).nonzero()
+        elif _over_positions(patch, n_pos):
+            moving = _unbatched(direction, n_pos).reshape(n_pos, -1).any(1)
+            rows = moving.nonzero()
             moved = int(rows[0]) if len(rows) else first
         else:
             moved = first
@@ -218,11 +219,12 @@ def first_moved(patches: Sequence[Patch], tokens: TokenPair) -> int:
 
 
 def _over_positions(patch: Patch, n_pos: int) -> bool:
-    return n_pos in patch.direction.shape[:2]
+    shape = patch.direction.shape
+    return shape[:1] == (n_pos,) or shape[:2] == (1, n_pos)
 
 
 def _unbatched(direction: torch.Tensor, n_pos: int) -> torch.Tensor:
-    batched = direction.ndim > 1 and direction.shape[0] == 1 and direction.shape[1] == n_pos
+    batched = direction.shape[:2] == (1, n_pos) and direction.shape[0] != n_pos
     return direction[0] if batched else direction
 
 

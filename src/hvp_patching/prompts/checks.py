@@ -26,7 +26,8 @@ def check_ids(pair: TokenPair, vocabulary: int | None = None) -> TokenPair:
     number or several, the foil too, or none. Identical ids are allowed under zero corruption only,
     which has no corrupted run.
     """
-    pair = replace(pair, **{side: _plain_ids(pair, side) for side in SIDES})
+    plain: dict[str, Any] = {side: _plain_ids(pair, side) for side in SIDES}
+    pair = replace(pair, **plain)
     name, n_clean, n_corrupted = label(pair), len(pair.clean_ids), len(pair.corrupted_ids)
     for side, ids in (("clean", pair.clean_ids), ("corrupted", pair.corrupted_ids)):
         if not ids:

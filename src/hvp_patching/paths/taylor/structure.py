@@ -93,10 +93,12 @@ def _sizes(args: tuple[Any, ...]) -> tuple[int, ...]:
 @rule("view", "reshape")
 def _view(x: TaylorTensor, *args: Any, shape: Any = None) -> TaylorTensor:
     sizes = list(_sizes(args if shape is None else (shape,)))
+    if 0 < sizes[0] < x.rows == x.shape[0] and sizes[1:2] == [x.shape[1]]:
+        sizes[0] = x.rows  # read before rows joined on the way, as at queries and keys
     if -1 in sizes:
         known = math.prod(n for n in sizes if n != -1)
         sizes[sizes.index(-1)] = math.prod(x.shape) // known
-    if sizes[0] % x.rows:
+    if sizes[0] % x.rows or math.prod(sizes) != math.prod(x.shape):
         raise UnsupportedOperation(f"Taylor mode cannot reshape rows {tuple(x.shape)} -> {sizes}")
     return TaylorTensor(x.c0.reshape(_lead(x, sizes)), x.higher.reshape(x.order, *sizes), x.rows)
 
