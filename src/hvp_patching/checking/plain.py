@@ -172,7 +172,7 @@ class PlainPaths:
 
     def _run(self, ids: torch.Tensor, hooks: Hooks, grad: bool = False) -> torch.Tensor:
         with torch.set_grad_enabled(grad), _Float64():
-            logits = self.model.run_with_hooks(
+            logits: torch.Tensor = self.model.run_with_hooks(
                 ids,
                 fwd_hooks=list(hooks),
                 use_cache=False,

@@ -16,7 +16,7 @@ from hvp_patching.prompts.pair import TokenPair, label
 
 TF32_EPSILON = 2.0**-10
 # Measured, see docs/trust.md: in units of the precision's epsilon times the size of what is
-# differentiated, rounding of f^(k) stays below 12 on every model and site tried.
+# computed, rounding stays below a tenth of this on every model and site tried.
 ROUNDING = 100.0
 
 
