@@ -23,6 +23,9 @@ from hvp_patching.paths.run import BaseRun, cache_options
 from hvp_patching.sites import configuration, place, record, run_model
 
 log = logging.getLogger(__name__)
+# Activations of a first token can be a thousand times the others', whose differences drown in its
+# rounding: 5e-5 of the largest was seen in float32, where f(0) agreed to 1e-7.
+LOOSENED, LOOSEST = 100, 0.1
 _WARNED: WeakSet[Any] = WeakSet()
 
 
@@ -74,14 +77,14 @@ def _suffix(activations: Sequence[torch.Tensor], start: int) -> tuple[torch.Tens
 def _early_change(run: BaseRun, start: int) -> str | None:
     """Where the prefix's activations differ between the two runs, or None."""
     for name, delta, a in zip(run.names, run.delta, run.base, strict=True):
-        if not _equal(delta[:, :start], torch.zeros_like(delta[:, :start]), a):
+        if not _equal(delta[:, :start], torch.zeros_like(delta[:, :start]), a, tolerance(a.dtype)):
             return f"tokens before the first change feel it{place(name)}"
     return None
 
 
-def _equal(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor) -> bool:
-    """Whether activations agree to within the rounding of values as large as those of `scale`."""
-    return bool(((a - b).abs() <= tolerance(a.dtype) * scale.abs().max()).all())
+def _equal(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor, relative: float) -> bool:
+    """Whether activations agree to a fraction of the largest value of `scale`."""
+    return bool(((a - b).abs() <= relative * scale.abs().max()).all())
 
 
 def _cache(run: BaseRun, start: int) -> DynamicCache:
@@ -105,6 +108,6 @@ def _difference(run: BaseRun) -> str | None:
     if not run.is_met(value):
         return f"f(0) is {float(value):.4f} instead of {run.value:.4f}"
     for name, a, b in zip(run.names, run.base, again, strict=True):
-        if not _equal(a, b, a):
+        if not _equal(a, b, a, min(LOOSEST, LOOSENED * tolerance(a.dtype))):
             return f"activations differ{place(name)}"
     return None
