@@ -15,10 +15,10 @@ import hvp_patching
 SOURCE = Path(hvp_patching.__file__).parent
 # A module imports only from its own package and from packages of a lower level.
 LEVELS = [
-    {"models", "prompts", "sites"},
-    {"paths"},
+    {"environments", "models", "prompts", "sites"},
+    {"paths", "store"},
     {"estimators", "baselines"},
-    {"cache"},
+    {"cache", "checking"},
     {"metrics"},
     {"scores", "screening"},
     {"costs", "sweeps"},
