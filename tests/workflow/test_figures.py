@@ -33,6 +33,7 @@ def test_a_figure_has_its_numbers_beside_it_and_its_notebook_as_log(drawn):
     csv = drawn.root / FIGURE.replace(".pdf", ".csv")
     assert csv.read_text().startswith("# profile: smoke; effort: quick\n")
     assert f"# prompts: {drawn.model}/ioi: 2\n" in csv.read_text()
+    assert "\n# computed with torch 2" in csv.read_text()
     frame = pd.read_csv(csv, comment="#")
     assert len(frame)
     assert frame.select_dtypes("number").notna().any(axis=None)

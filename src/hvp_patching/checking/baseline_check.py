@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
-from typing import cast
 
 import pandas as pd
 import torch
@@ -30,14 +29,14 @@ def check_baseline(check: Check, subject: Subject, name: str, estimates: pd.Data
     """
     if not check.on:
         return
-    table = estimates.set_index(["layer", "index"])["estimate"]
-    rows: list[Component] = [(int(i), int(j)) for i, j in table.index]
+    columns = (estimates[name].tolist() for name in ("layer", "index", "estimate"))
+    table = {(int(i), int(j)): float(value) for i, j, value in zip(*columns, strict=True)}
 
     def verify(chosen: Sequence[Component]) -> Iterator[Comparison]:
-        ours = [float(cast(float, table.at[component])) for component in chosen]
+        ours = [table[component] for component in chosen]
         yield from verify_baseline(check, subject, name, chosen, ours)
 
-    check.rows(subject.prompt, rows, verify)
+    check.rows(subject.prompt, list(table), verify)
 
 
 def verify_baseline(

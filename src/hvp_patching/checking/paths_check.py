@@ -22,6 +22,8 @@ from hvp_patching.sites import Component
 
 REVERSE = "finite differences of reverse passes"
 ScoreRow = tuple[int, int, str]  # layer, index, estimator
+Scores = dict[ScoreRow, tuple[float, float]]  # estimate and truth
+Probes = dict[Component, dict[Any, Any]]  # a row of lipschitz_estimates
 
 
 def check_jets(check: Check, subject: Subject, jets: Jets) -> None:
@@ -60,8 +62,12 @@ def check_scores(check: Check, subject: Subject, scores: pd.DataFrame) -> None:
     """
     if not check.on:
         return
-    table = scores.set_index(["layer", "index", "estimator"])[["estimate", "truth"]]
-    rows: list[ScoreRow] = [(int(i), int(j), str(name)) for i, j, name in table.index]
+    names = ("layer", "index", "estimator", "estimate", "truth")
+    columns = (scores[name].tolist() for name in names)
+    table: Scores = {
+        (int(i), int(j), str(name)): (float(estimate), float(truth))
+        for i, j, name, estimate, truth in zip(*columns, strict=True)
+    }
 
     def verify(chosen: Sequence[ScoreRow]) -> Iterator[Comparison]:
         yield from _verify_rules(
@@ -69,14 +75,14 @@ def check_scores(check: Check, subject: Subject, scores: pd.DataFrame) -> None:
         )
         for name in dict.fromkeys(row[2] for row in chosen if row[2] in BASELINES):
             components = [(layer, index) for layer, index, other in chosen if other == name]
-            ours = [_number(table, (*c, name), "estimate") for c in components]
+            ours = [table[(*c, name)][0] for c in components]
             yield from verify_baseline(check, subject, name, components, ours)
 
-    check.rows(subject.prompt, rows, verify)
+    check.rows(subject.prompt, list(table), verify)
 
 
 def _verify_rules(
-    check: Check, subject: Subject, table: pd.DataFrame, rows: Sequence[ScoreRow]
+    check: Check, subject: Subject, table: Scores, rows: Sequence[ScoreRow]
 ) -> Iterator[Comparison]:
     rules = {name: by_name(name) for name in dict.fromkeys(row[2] for row in rows)}
     orders: dict[tuple[int, int, float], int] = {}
@@ -92,11 +98,9 @@ def _verify_rules(
         for layer, index, name in rows:
             at = {node: v for (i, j, node), v in found.items() if (i, j) == (layer, index)}
             where = _place(subject, layer, index)
-            ours, truth = (
-                _number(table, (layer, index, name), column) for column in ("estimate", "truth")
-            )
+            estimate, truth = table[layer, index, name]
             value, tolerance = _estimate(rules[name], at)
-            yield Comparison(f"{where}, {name}", method, ours, value, tolerance)
+            yield Comparison(f"{where}, {name}", method, estimate, value, tolerance)
             yield Comparison(f"{where}, effect", method, truth, *_effect(at))
 
 
@@ -134,8 +138,9 @@ def check_probes(
     if not check.on:
         return
     at_nodes = sorted(float(node) for node in nodes)
-    table = probes.set_index(["layer", "index"])
-    moving = [(int(i), int(j)) for i, j in table.index[table["delta_norm"] > 0]]
+    moving = probes[probes["delta_norm"] > 0]
+    places = zip(moving["layer"].tolist(), moving["index"].tolist(), strict=True)
+    table: Probes = dict(zip(places, moving.to_dict("records"), strict=True))
 
     def verify(chosen: Sequence[Component]) -> Iterator[Comparison]:
         points = [Point(*component, node, 2) for component in chosen for node in at_nodes]
@@ -144,12 +149,12 @@ def check_probes(
                 at = dict(zip(at_nodes, values[i * len(at_nodes) :], strict=False))
                 for name, value, tolerance in _scalars(subject, (layer, index), at):
                     where = f"{_place(subject, layer, index)}, {name}"
-                    ours = _number(table, (layer, index), name)
+                    ours = float(table[layer, index][name])
                     yield Comparison(where, method, ours, value, tolerance)
                 if method == FORWARD:
                     yield _vector_comparison(subject, (layer, index), at, table)
 
-    check.rows(subject.prompt, moving, verify)
+    check.rows(subject.prompt, list(table), verify)
 
 
 def _scalars(
@@ -190,7 +195,7 @@ def _steepest(
 
 
 def _vector_comparison(
-    subject: Subject, component: Component, at: dict[float, Values], table: pd.DataFrame
+    subject: Subject, component: Component, at: dict[float, Values], table: Probes
 ) -> Comparison:
     """The column lipschitz: H(t)δ, from the first changed token on, as the gradient's change."""
     paths, (layer, index) = subject.paths, component
@@ -209,7 +214,7 @@ def _vector_comparison(
         errors[node] = float(found.errors[1].norm() + rounding)
     value, tolerance = _steepest(vectors, errors, norm, 2)
     where = f"{_place(subject, layer, index)}, lipschitz"
-    return Comparison(where, REVERSE, _number(table, (layer, index), "lipschitz"), value, tolerance)
+    return Comparison(where, REVERSE, float(table[layer, index]["lipschitz"]), value, tolerance)
 
 
 def _one(where: str, method: str, ours: float, other: Values, order: int) -> Comparison:
@@ -219,8 +224,3 @@ def _one(where: str, method: str, ours: float, other: Values, order: int) -> Com
 
 def _place(subject: Subject, layer: int, index: int) -> str:
     return f"{subject.prompt}, layer {layer}, index {index}"
-
-
-def _number(table: pd.DataFrame, row: tuple[Any, ...], column: str) -> float:
-    value: Any = table.at[row, column]
-    return float(value)

@@ -54,6 +54,13 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, provenance, figure):
         save_figure(figure, FRAME, provenance, tmp_path / "file" / "f.pdf", tmp_path / "f.csv")
 
 
+def test_provenance_says_where_the_numbers_were_computed():
+    made = {"profile": "smoke", "effort": "quick"}
+    line = "computed with torch 2 on cpu (a)"
+    assert figure_provenance(made | {"environments": line}, ["a/ioi"], [1]).environments == line
+    assert figure_provenance(made, ["a/ioi"], [1]).environments == ""
+
+
 def test_provenance_counts_the_prompts_of_each_setting():
     found = figure_provenance(
         {"profile": "smoke", "effort": "quick"}, ["tiny-gpt2/ioi", "tiny-llama/factual"], [3, 4]
