@@ -38,8 +38,9 @@ def paired_comparison(
     ``errors`` is ``prompt_errors``' table of one setting. Returns first, second, first_value,
     second_value, difference (first - second) with ci_low, ci_high (percentile bootstrap over
     prompts, level 1 - alpha), all fractions; p; n_prompts; verdict: ``win`` where the first's
-    error is lower at p < alpha (higher, if that is better), ``loss`` the reverse, else ``tie``. One prompt has no
-    interval and no p; with fewer than ``SMALLEST_SAMPLE`` prompts a win or loss means little.
+    error is lower at p < alpha (higher, if that is better), ``loss`` the reverse, else ``tie``.
+    One prompt has no interval and no p; with fewer than ``SMALLEST_SAMPLE`` prompts a win or loss
+    means little.
     Raises ``ScoresError`` where an estimator or a prompt is missing. Table 8.
     """
     table = errors.pivot(index="prompt_id", columns="estimator", values=column)
