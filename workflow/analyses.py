@@ -55,7 +55,11 @@ def analyses(config: Config) -> dict[str, Analysis]:
         "steepest_rise": Analysis("sweep.steepest_rise", ("sweep",)),
         "overlap": Analysis("ranking.top_k_overlap", ("scores",)),
         "overlap_summary": Analysis("summary.summarize", ("overlap",), at_k),
-        "overlap_paired": Analysis("paired.paired", ("overlap",), {"references": ["ap"], **at_k}),
+        "overlap_paired": Analysis(
+            "paired.paired",
+            ("overlap",),
+            {"references": ["ap"], "higher_is_better": True, **at_k},
+        ),
         "recovery": Analysis("ranking.top_k_recovery", ("scores",)),
         "ranking": Analysis("ranking.rank_agreement", ("scores",)),
         "case_study": Analysis("ranking.case_study", ("scores",)),

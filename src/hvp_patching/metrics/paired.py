@@ -31,14 +31,16 @@ def paired_comparison(
     seed: int = 0,
     alpha: float = ALPHA,
     column: str = "top_k_relative_error",
+    higher_is_better: bool = False,
 ) -> dict[str, object]:
     """Mean errors of two estimators on the same prompts, their difference, and who wins.
 
     ``errors`` is ``prompt_errors``' table of one setting. Returns first, second, first_value,
     second_value, difference (first - second) with ci_low, ci_high (percentile bootstrap over
     prompts, level 1 - alpha), all fractions; p; n_prompts; verdict: ``win`` where the first's
-    error is lower at p < alpha, ``loss`` where it is higher, else ``tie``. One prompt has no
-    interval and no p; with fewer than ``SMALLEST_SAMPLE`` prompts a win or loss means little.
+    error is lower at p < alpha (higher, if that is better), ``loss`` the reverse, else ``tie``.
+    One prompt has no interval and no p; with fewer than ``SMALLEST_SAMPLE`` prompts a win or loss
+    means little.
     Raises ``ScoresError`` where an estimator or a prompt is missing. Table 8.
     """
     table = errors.pivot(index="prompt_id", columns="estimator", values=column)
@@ -63,7 +65,9 @@ def paired_comparison(
         "ci_high": high,
         "p": p,
         "n_prompts": len(table),
-        "verdict": VERDICTS[significance_mark(ours, theirs, p, alpha)],
+        "verdict": VERDICTS[
+            significance_mark(*((theirs, ours) if higher_is_better else (ours, theirs)), p, alpha)
+        ],
     }
 
 
@@ -74,8 +78,9 @@ def paired(
     by: Sequence[str] = (),
     n_resamples: int = 1000,
     seed: int = 0,
+    higher_is_better: bool = False,
 ) -> pd.DataFrame:
-    """The frame ``paired``: every estimator against each of the references, lower being better.
+    """The frame ``paired``: every estimator against each of the references.
 
     ``errors`` has one row per prompt, estimator and value of the columns ``by``, which come first
     in the result; a group without any value is left out. A reference that was not scored has no
@@ -91,7 +96,13 @@ def paired(
             for first in names if second in names else ():
                 if first != second:
                     found = paired_comparison(
-                        group, first, second, n_resamples, seed, column=column
+                        group,
+                        first,
+                        second,
+                        n_resamples,
+                        seed,
+                        column=column,
+                        higher_is_better=higher_is_better,
                     )
                     rows.append(dict(zip(by, key, strict=True)) | found)
     return pd.DataFrame(rows, columns=[*by, *COLUMNS])

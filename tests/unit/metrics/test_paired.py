@@ -112,6 +112,14 @@ def test_groups_without_any_value_are_left_out():
     assert found["difference"].item() == pytest.approx(0.1)
 
 
+def test_more_overlap_is_a_win_where_higher_is_better():
+    table = errors("overlap", ap=IG, better=BETTER)
+    found = paired(table, ["ap"], column="overlap", higher_is_better=True, n_resamples=500)
+    assert found["verdict"].tolist() == ["loss"]
+    assert found["difference"].item() < 0
+    assert paired(table, ["ap"], column="overlap", n_resamples=500)["verdict"].tolist() == ["win"]
+
+
 def test_a_tally_counts_verdicts_signs_and_weak_decisions():
     few = paired(errors(a=[0.1, 0.2], b=[0.3, 0.4], c=[0.2, 0.39]), ["b"], n_resamples=500)
     many = paired(errors(a=IG, b=BETTER, c=BETTER + 1e-14), ["b"], n_resamples=500)
