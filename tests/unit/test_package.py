@@ -25,10 +25,10 @@ LEVELS = [
     {"store"},
     {"cache"},
     {"metrics"},
-    {"scores", "screening"},
-    {"costs", "sweeps"},
+    {"screening"},
     {"checking"},
     {"circuits", "features"},
+    {"measuring"},
     {"claims"},
     {"reporting"},
 ]
