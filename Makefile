@@ -42,6 +42,7 @@ lint: env
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports --no-cache
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint
 

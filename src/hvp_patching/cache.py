@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from hvp_patching.baselines import BASELINES, BASELINES_VERSION
-from hvp_patching.environments import current_environment
+from hvp_patching.models.environment import current_environment
 from hvp_patching.models.identity import current_identity
 from hvp_patching.paths.jets import ENGINE_VERSION, Jets, normalise_request, path_jets
 from hvp_patching.paths.metric import LOGPROB, AnyMetric, as_metric

@@ -202,7 +202,7 @@ def checking(snakemake: Any) -> Iterator[Check]:
 
 def note_model(model: Any) -> None:
     """Count the model's environment among those that the rule's numbers come from."""
-    from hvp_patching.environments import current_environment
+    from hvp_patching.models.environment import current_environment
 
     ENVIRONMENTS.add(current_environment(model))
 
