@@ -55,6 +55,9 @@ smoke: env
 all: env
 	snakemake --cores $(CORES)
 
+docs/dag.svg: env FORCE
+	python workflow/draw_dag.py $@
+
 tables/% figures/% results/% data/models/%: env FORCE
 	snakemake --cores $(CORES) $@
 
