@@ -42,6 +42,7 @@ lint: env
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports --no-cache
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint
 
@@ -53,6 +54,9 @@ smoke: env
 
 all: env
 	snakemake --cores $(CORES)
+
+docs/dag.svg: env FORCE
+	python workflow/draw_dag.py $@
 
 tables/% figures/% results/% data/models/%: env FORCE
 	snakemake --cores $(CORES) $@

@@ -20,8 +20,6 @@ torch.set_num_threads(1)  # tiny tensors are far slower on many threads, above a
 settings.register_profile("shared-machine", deadline=None, derandomize=True)
 settings.load_profile("shared-machine")
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
-
 
 @pytest.fixture(autouse=True)
 def one_thread():

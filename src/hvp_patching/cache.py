@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
 
 from hvp_patching.baselines import BASELINES, BASELINES_VERSION
-from hvp_patching.environments import current_environment
+from hvp_patching.models.environment import current_environment
 from hvp_patching.models.identity import current_identity
 from hvp_patching.paths.jets import ENGINE_VERSION, Jets, normalise_request, path_jets
 from hvp_patching.paths.metric import LOGPROB, AnyMetric, as_metric
@@ -46,7 +46,7 @@ __all__ = [
     "weights_identity",
 ]
 
-
+Name = TypeVar("Name", str, float)
 UNDEFINED = ["lipschitz", "lipschitz_scalar"]  # where a component does not move
 
 
@@ -74,6 +74,10 @@ class PromptKey:
         """The key as JSON values."""
         return asdict(self)
 
+    def serving(self) -> Iterator[PromptKey]:
+        """The keys whose entries hold what is asked for."""
+        yield self
+
 
 @dataclass(frozen=True)
 class JetKey(PromptKey):
@@ -89,6 +93,11 @@ class JetKey(PromptKey):
     def fields(self) -> dict[str, Any]:
         """The key as JSON values; nodes that differ by rounding alone are the same node."""
         return asdict(self) | {"node": f"{self.node:.12f}"}
+
+    def serving(self) -> Iterator[PromptKey]:
+        """An entry of a higher order serves a request for a lower one."""
+        for order in range(self.order, MAX_ORDER + 1):
+            yield replace(self, order=order)
 
 
 @dataclass(frozen=True)
@@ -139,13 +148,25 @@ def prompt_fields(
     }
 
 
-def remember(store: Store, key: PromptKey, model: Any, compute: Callable[[], Entry]) -> Entry:
-    """The entry of `key`, computed by `model` and stored where it is not there yet."""
-    entry = store.get(key)
-    if entry is None:
-        entry = compute()
-        store.put(key, entry, current_environment(model))
-    return entry
+def remember(
+    store: Store,
+    keys: Mapping[Name, PromptKey],
+    model: Any,
+    compute: Callable[[Sequence[Name]], Mapping[Name, Entry]],
+) -> tuple[dict[Name, Entry], int]:
+    """The entries of all keys, and how many `model` had to compute, in one go, and store."""
+    stored = ((name, map(store.get, key.serving())) for name, key in keys.items())
+    found = {name: next(filter(None, entries), None) for name, entries in stored}
+    missing = [name for name, entry in found.items() if entry is None]
+    computed = compute(missing) if missing else {}
+    for name, entry in computed.items():
+        store.put(keys[name], entry, current_environment(model))
+    return {name: entry or computed[name] for name, entry in found.items()}, len(missing)
+
+
+def _remember_one(store: Store, key: PromptKey, model: Any, compute: Callable[[], Entry]) -> Entry:
+    found, _ = remember(store, {"": key}, model, lambda names: {"": compute()})
+    return found[""]
 
 
 def stored_jets(
@@ -165,8 +186,8 @@ def stored_jets(
 ) -> tuple[Jets, int]:
     """path_jets through the store: the jets, and how many of the nodes had to be computed.
 
-    An entry of a higher order serves a request for a lower one. Needs a model from load_model
-    or from_huggingface, which name their weights. Errors as in path_jets.
+    Needs a model from load_model or from_huggingface, which name their weights. Errors as in
+    path_jets.
     """
     request = normalise_request(nodes, 0)
     tokens = as_token_pair(model, tokens)
@@ -180,34 +201,23 @@ def stored_jets(
         backend=backend,
         positions=positions,
     )
-    found = {
-        node: _lookup(store, replace(key, node=node), order) for node, order in request.items()
-    }
-    missing = {node: request[node] for node, entry in found.items() if entry is None}
-    if missing:
+    keys = {node: replace(key, node=node, order=order) for node, order in request.items()}
+
+    def compute(missing: Sequence[float]) -> dict[float, Entry]:
+        wanted = {node: request[node] for node in missing}
         jets = path_jets(
-            *(model, tokens, site, missing, 0, backend, components, direction, memory, progress),
+            *(model, tokens, site, wanted, 0, backend, components, direction, memory, progress),
             positions=positions,
             metric=metric,
         )
-        environment = current_environment(model)
-        for i, (node, order) in enumerate(missing.items()):
-            entry = {
-                "values": jets.values[:, i, : order + 1],
-                "components": torch.tensor(jets.components.to_numpy()),
-            }
-            found[node] = entry
-            store.put(replace(key, node=node, order=order), entry, environment)
-    return _assemble({node: entry for node, entry in found.items() if entry}, request), len(missing)
+        places = torch.tensor(jets.components.to_numpy())
+        return {
+            node: {"values": jets.values[:, i, : order + 1], "components": places}
+            for i, (node, order) in enumerate(wanted.items())
+        }
 
-
-def _lookup(store: Store, key: JetKey, order: int) -> Entry | None:
-    """The stored entry at the key's node with at least `order` derivatives."""
-    for available in range(order, MAX_ORDER + 1):
-        entry = store.get(replace(key, order=available))
-        if entry is not None:
-            return entry
-    return None
+    entries, computed = remember(store, keys, model, compute)
+    return _assemble(entries, request), computed
 
 
 def _assemble(entries: dict[float, Entry], request: Request) -> Jets:
@@ -258,7 +268,7 @@ def stored_probes(
         frame.loc[still, UNDEFINED] = frame.loc[still, UNDEFINED].fillna(0.0)
         return {str(name): torch.tensor(column.to_numpy()) for name, column in frame.items()}
 
-    entry = remember(store, key, model, compute)
+    entry = _remember_one(store, key, model, compute)
     frame = pd.DataFrame({name: entry[name].numpy() for name in PROBE_COLUMNS})
     frame.loc[frame["delta_norm"] == 0, UNDEFINED] = float("nan")
     return frame
@@ -286,4 +296,4 @@ def stored_baseline(
     def compute() -> Entry:
         return {"estimates": BASELINES[name](model, tokens, site, direction, metric=metric)}
 
-    return remember(store, key, model, compute)["estimates"]
+    return _remember_one(store, key, model, compute)["estimates"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -39,10 +39,8 @@ class QuadratureRule:
 
     def __call__(self, jets: Jets) -> torch.Tensor:
         """Estimates in nats, float64 [n_components]; ValueError if the jets lack a derivative."""
-        import torch  # here, so that the workflow can check names without loading it
-
         parts = [weight * jets.at(float(node), order) for node, order, weight in self.terms]
-        return torch.stack(parts).sum(0)
+        return _stack(parts).sum(0)
 
     def request(self) -> dict[float, int]:
         """The nodes that the rule needs and the highest derivative at each, for path_jets."""
@@ -59,13 +57,19 @@ class MedianRule:
 
     def __call__(self, jets: Jets) -> torch.Tensor:
         """Estimates in nats, float64 [n_components]; ValueError if the jets lack a derivative."""
-        import torch
-
-        return torch.stack([rule(jets) for rule in self.rules]).median(0).values
+        return _stack([rule(jets) for rule in self.rules]).median(0).values
 
     def request(self) -> dict[float, int]:
         """The nodes that the rules need and the highest derivative at each, for path_jets."""
         return required_jets(self.rules)
+
+
+def _stack(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """torch.stack, without importing what whoever has tensors has loaded and others never need."""
+    stacked = parts[0].new_empty((len(parts), *parts[0].shape))
+    for row, part in zip(stacked, parts, strict=True):
+        row.copy_(part)
+    return stacked
 
 
 Estimator = QuadratureRule | MedianRule

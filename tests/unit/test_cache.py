@@ -96,7 +96,7 @@ def asked(monkeypatch):
     """What was computed: one request per call, of a stand-in for path_jets."""
     requests = []
 
-    def compute(model, tokens, site, nodes, order=2, *rest):
+    def compute(model, tokens, site, nodes, order=2, *rest, **options):
         request = normalise_request(nodes, order)
         requests.append(request)
         values = torch.full((3, len(request), max(request.values()) + 1), torch.nan)

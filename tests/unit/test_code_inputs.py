@@ -152,9 +152,13 @@ def library(*names: str) -> set[str]:
 
 def test_a_sweep_runs_scores_and_the_baselines_that_it_names():
     found = set(code_inputs.script_code("compute_sweep", "baselines/gauss_newton"))
-    assert library("scores", "sweeps", "estimators", "baselines/gauss_newton") <= found
+    assert (
+        library("measuring/scores", "measuring/sweeps", "estimators", "baselines/gauss_newton")
+        <= found
+    )
     assert library("baselines/__init__", "paths/jets", "sites", "cache") <= found
-    assert not library("baselines/gim", "models/registry", "prompts/ioi") & found
+    assert not library("baselines/gim", "models/registry", "prompts/ioi", "checking/check") & found
+    assert not library("measuring/probes", "measuring/costs", "measuring/attention") & found
 
 
 def test_a_baseline_runs_its_own_code_and_no_other_baselines():

@@ -10,7 +10,6 @@ import torch
 
 from hvp_patching.environments import (
     Environment,
-    current_environment,
     describe,
     described,
     environments_of,
@@ -18,6 +17,7 @@ from hvp_patching.environments import (
     join_descriptions,
     with_environments,
 )
+from hvp_patching.models.environment import current_environment
 
 HERE = Environment("2.13.0", "5.23.1", "4.3.0", "cpu (AMD EPYC; 2)", "highest", "eager", "float32")
 THERE = replace(HERE, device="cuda (NVIDIA H100)", matmul="high")

@@ -7,79 +7,63 @@ import doctest
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import grimp
 import pytest
 
 import hvp_patching
 
 SOURCE = Path(hvp_patching.__file__).parent
-# A module imports only from its own package and from packages of a lower level.
-LEVELS = [
-    {"environments", "failures", "files", "isolation", "settings"},
-    {"frames"},
-    {"aggregates"},
-    {"models", "prompts", "sites"},
-    {"paths"},
-    {"estimators", "baselines"},
-    {"store"},
-    {"cache"},
-    {"metrics"},
-    {"scores", "screening"},
-    {"costs", "sweeps"},
-    {"checking"},
-    {"circuits", "features"},
-    {"claims"},
-    {"reporting"},
+PROJECT = SOURCE.parents[1]
+CONTRACTS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]
+LAYERS = [
+    {room.strip() for room in line.split("|")}
+    for contract in CONTRACTS["contracts"]
+    if contract["id"] == "layers"
+    for line in contract["layers"]
 ]
-LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
-MODULES = sorted(SOURCE.rglob("*.py"))
 
 
-def imported_parts(path: Path) -> set[str]:
-    """Parts of hvp_patching that a file imports anywhere, functions and TYPE_CHECKING included."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            folder = ("hvp_patching", *path.relative_to(SOURCE).parts[:-1])
-            base = folder[: len(folder) - node.level + 1] if node.level else ()
-            module = (*base, *([node.module] if node.module else []))
-            names = [".".join((*module, alias.name)) for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("hvp_patching.")}
-    return found
+def contracts_hold(settings: str) -> bool:
+    from importlinter.application.use_cases import lint_imports
+
+    return lint_imports(config_filename=settings, cache_dir=None)
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+@pytest.fixture
+def configured():
+    """import-linter is set up by its command alone."""
+    from importlinter.configuration import configure
+
+    configure()
 
 
-def test_every_part_has_a_level():
-    parts = {part_of(path) for path in MODULES} - {"__init__"}
-    assert parts <= set(LEVEL)
+def test_the_contracts_of_imports_hold(configured, capsys):
+    held = contracts_hold(str(PROJECT / "pyproject.toml"))
+    assert held, capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in MODULES if part_of(p) != "__init__"], ids=lambda p: p.stem
-)
-def test_imports_go_down(path):
-    own = part_of(path)
-    upward = {
-        part for part in imported_parts(path) - {own} if LEVEL.get(part, len(LEVELS)) >= LEVEL[own]
+@pytest.mark.parametrize("broken", ["light", "shown", "layers"])
+def test_a_broken_contract_is_seen(configured, tmp_path, broken, capsys):
+    """The same contracts with an import forbidden that is there."""
+    text = (PROJECT / "pyproject.toml").read_text()
+    swaps = {
+        "light": ('"torch", "transformers"', '"pandas", "transformers"'),
+        "shown": ('"hvp_patching.metrics", "hvp_patching.measuring"', '"hvp_patching.frames"'),
+        "layers": ('    "cache | metrics",\n', ""),
     }
-    assert not upward, f"{path.relative_to(SOURCE)} may not import {sorted(upward)}"
+    assert text.count(swaps[broken][0]) == 1
+    (tmp_path / "pyproject.toml").write_text(text.replace(*swaps[broken]))
+    assert not contracts_hold(str(tmp_path / "pyproject.toml"))
+    assert capsys.readouterr().out.count("BROKEN") == 1
 
 
-def test_the_import_check_sees_imports():
-    assert imported_parts(SOURCE / "screening.py") == {
-        "estimators",
-        "isolation",
-        "metrics",
-        "paths",
-        "prompts",
-    }
+def test_imports_for_type_checkers_go_down_too():
+    graph = grimp.build_graph("hvp_patching", cache_dir=None)
+    upward = graph.find_illegal_dependencies_for_layers(LAYERS, containers={"hvp_patching"})
+    assert not upward
 
 
 def test_the_doctest_of_the_package_runs():

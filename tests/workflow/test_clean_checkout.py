@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import sys
 import textwrap
 from functools import cache
@@ -77,18 +76,6 @@ def test_the_gpu_profile_changes_the_engine_alone(clean, dry_run):
     result = clean.call("snakemake", "-n", "--workflow-profile", "gpu", "--verbose")
     assert result.status == 0, result.output
     assert result.jobs() == dry_run("config").jobs()
-
-
-def test_lint_is_clean(clean):
-    result = clean.call("snakemake", "--lint")
-    assert result.status == 0, result.output
-    assert "Lints for" not in result.output
-
-
-@pytest.mark.skipif(not shutil.which("snakefmt"), reason="snakefmt is not installed")
-def test_format_is_clean(clean):
-    result = clean.call("snakefmt", "--check", "Snakefile", "workflow")
-    assert result.status == 0, result.output
 
 
 def test_files_keep_to_the_house_rules(clean):

@@ -97,8 +97,9 @@ def test_what_a_script_prints_goes_to_the_log_unless_it_is_for_the_user(tmp_path
 
 
 def test_a_bar_in_a_pipe_is_a_few_whole_lines(terminal):
-    for _ in rule_session.with_progress(range(500), "jets a/b", 500):
-        pass
+    with rule_session.progress("jets a/b", 500) as bar:
+        for _ in range(500):
+            bar.update(1)
     lines = terminal.getvalue().splitlines()
     assert lines[0].startswith("jets a/b: 0.0 of 500 prompts")
     assert lines[-1].startswith("jets a/b: 500.0 of 500 prompts")

@@ -1,50 +1,19 @@
 """Estimators of growing cost on a few large effects, per precision (rule compute_convergence)."""
 
-from functools import partial
-from pathlib import Path
-
-import pandas as pd
 import rule_session
 
 
 def main() -> None:
-    from hvp_patching.checking import Exact, Subject, check_scores
-    from hvp_patching.models import load_model
-    from hvp_patching.prompts import read_prompts
-    from hvp_patching.sweeps import sweep_largest
+    from hvp_patching.measuring.convergence import measure_convergence
 
-    wildcards, params, resources = snakemake.wildcards, snakemake.params, snakemake.resources
-    prompts = read_prompts(snakemake.input.prompts)[: params.n_prompts]
-    jets = rule_session.read_table(snakemake.input.jets)
-    folder, store = Path(snakemake.input.model).parent, rule_session.open_store(params.store)
-    load = partial(load_model, wildcards.model, device=resources.device, folder=folder)
-    memory = resources.rows_mib * 2**20
-    setting = (wildcards.site, params.direction, params.backend, memory)
-    frames: list[pd.DataFrame] = []
-    label = f"convergence {rule_session.setting_label(wildcards)}"
-    bars = rule_session.progress(label, len(prompts) * len(params.dtypes))
-    with bars as bar, rule_session.checking(snakemake) as check:
-        for dtype in params.dtypes:
-            model = load(dtype)
-            exact = Exact(model, load)
-            sweeps = sweep_largest(
-                store,
-                model,
-                prompts,
-                wildcards.site,
-                jets,
-                params.estimators,
-                params.top_k,
-                backend=params.backend,
-                direction=params.direction,
-                memory=memory,
-                progress=bar.update,
-            )
-            for tokens, frame in zip(prompts, sweeps, strict=True):
-                check_scores(check, Subject(model, exact, tokens, *setting), frame)
-                frames.append(frame.assign(dtype=dtype))
-                bar.update(len(frames) - bar.n)
-    rule_session.save_table(pd.concat(frames, ignore_index=True), snakemake.output[0])
+    params, jets = snakemake.params, rule_session.read_table(snakemake.input.jets)
+    store, dtypes = rule_session.open_store(params.store), params.dtypes
+    setup = rule_session.measuring(snakemake, "convergence", params.n_prompts, len(dtypes))
+    with setup as measurement:
+        table = measure_convergence(
+            measurement, store, jets, params.estimators, params.top_k, dtypes
+        )
+    rule_session.save_table(table, snakemake.output[0])
 
 
 rule_session.run(snakemake, main)

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from hvp_patching.checking import Check
     from hvp_patching.environments import Environment
+    from hvp_patching.measuring.measurement import Measurement
     from hvp_patching.store import Store
 
 # The library of this checkout, whatever else may be installed.
@@ -144,14 +145,6 @@ def progress(label: str, total: int) -> tqdm:
     )
 
 
-def with_progress(items: Iterable[Any], label: str, total: int) -> Iterator[Any]:
-    """Iterate with one step of the bar per item."""
-    with progress(label, total) as bar:
-        for item in items:
-            yield item
-            bar.update(1)
-
-
 def setting_label(wildcards: Any) -> str:
     """'model/task' of a rule's wildcards, for bars and messages."""
     return f"{wildcards.model}/{wildcards.task}"
@@ -173,6 +166,30 @@ def _report_stores(rule: str) -> None:
 
 
 @contextmanager
+def measuring(
+    snakemake: Any, verb: str, n_prompts: int | None = None, passes: int = 1
+) -> Iterator[Measurement]:
+    """What a rule measures on, with its check, and its bar that counts a prompt `passes` times.
+
+    Fields that the rule does not have keep their defaults; `n_prompts` takes the first ones alone.
+    """
+    from hvp_patching.measuring.measurement import Measurement
+
+    wildcards, params, resources = snakemake.wildcards, snakemake.params, snakemake.resources
+    options = {name: params.get(name) for name in ("dtype", "direction", "backend")}
+    options |= {"site": wildcards.get("site"), "memory": resources.get("rows_mib", 0) * 2**20}
+    options = {name: value for name, value in options.items() if value}
+    folder = Path(snakemake.input.model).parent
+    files = (wildcards.model, folder, resources.device, snakemake.input.prompts)
+    measurement = Measurement.of_files(*files, **options)
+    measurement.prompts = measurement.prompts[:n_prompts]
+    bar = progress(f"{verb} {setting_label(wildcards)}", len(measurement.prompts) * passes)
+    with bar, checking(snakemake) as measurement.check:
+        measurement.progress = bar.update
+        yield measurement
+
+
+@contextmanager
 def checking(snakemake: Any) -> Iterator[Check]:
     """The rule's check: as much of it as HVP_CHECK or the config's `check` asks for."""
     from hvp_patching.checking import Check, chosen_level
@@ -185,7 +202,7 @@ def checking(snakemake: Any) -> Iterator[Check]:
 
 def note_model(model: Any) -> None:
     """Count the model's environment among those that the rule's numbers come from."""
-    from hvp_patching.environments import current_environment
+    from hvp_patching.models.environment import current_environment
 
     ENVIRONMENTS.add(current_environment(model))
 

@@ -5,7 +5,7 @@ import rule_session
 
 def main() -> None:
     from hvp_patching.estimators import by_name
-    from hvp_patching.scores import add_baseline, score_estimators
+    from hvp_patching.measuring.scores import add_baseline, score_estimators
 
     jets = rule_session.read_table(snakemake.input.jets)
     scores = score_estimators(jets, [by_name(name) for name in snakemake.params.estimators])

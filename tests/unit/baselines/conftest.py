@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from hvp_patching.models import load_model
+from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.prompts.pair import TokenPair
-
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -10,13 +10,13 @@ from hvp_patching.baselines import BASELINES, COSTS
 from hvp_patching.baselines._grad_drop import grad_drop
 from hvp_patching.baselines.atp_star import SITES, atp_star
 from hvp_patching.baselines.atp_star_qkv import NODES, atp_star_qkv, z_changes
+from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths import site_attribution
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.precision import keep_precision
 from hvp_patching.prompts.pair import TokenPair
 from hvp_patching.sites import get_site
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
 HOOKS = {
     "attn_heads": "attn.hook_z",
     "mlp_pre": "mlp.hook_pre",

@@ -6,11 +6,11 @@ import torch
 from hvp_patching.baselines import BASELINES, COSTS
 from hvp_patching.baselines.local_curvature import local_curvature
 from hvp_patching.baselines.local_curvature_unweighted import local_curvature_unweighted
+from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths import path_jets, site_attribution
 from hvp_patching.paths.precision import keep_precision
 from hvp_patching.prompts.pair import TokenPair
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
 STEP = 5e-3
 OFFSETS = (0.0, 1.0, -1.0, 2.0, -2.0)
 

@@ -22,13 +22,13 @@ from hvp_patching.checking import (
 )
 from hvp_patching.checking.reference import FORWARD
 from hvp_patching.circuits.attention import attention_patterns
-from hvp_patching.environments import current_environment
+from hvp_patching.measuring.sweeps import sweep_prompt
+from hvp_patching.models.environment import current_environment
+from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths import path_jets
 from hvp_patching.paths.vector_hvp import hessian_vector_products, lipschitz_estimates
 from hvp_patching.sites import get_site, layer_sizes, resolve_components
-from hvp_patching.sweeps import sweep_prompt
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
 SITES = ("attn_heads", "mlp_pre", "mlp_post", "mlp_out", "resid_post")
 REQUEST = {0.0: 3, 0.4: 1, 1.0: 0}
 

@@ -19,10 +19,9 @@ from hvp_patching.circuits.attention import (
     patterns_frame,
     role_scores,
 )
-from hvp_patching.models.tiny import build_tiny
+from hvp_patching.models.tiny import FAMILIES, build_tiny
 from hvp_patching.prompts.pair import TokenPair, encode
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
 #            0  1  2  3  4  5  6  7    token 5 stands at 1 and again at 4, the target 6 at 2
 IOI_LIKE = (9, 5, 6, 7, 5, 8, 4, 3)
 

@@ -4,6 +4,7 @@ import pytest
 
 from hvp_patching.estimators import GL, IG, MS_HVP, by_name, required_jets
 from hvp_patching.frames import FrameError
+from hvp_patching.measuring.scores import score_estimators
 from hvp_patching.metrics.convergence import (
     DERIVATIVES,
     NOT_REACHED,
@@ -12,7 +13,6 @@ from hvp_patching.metrics.convergence import (
     convergence_errors,
 )
 from hvp_patching.paths.jets import path_jets
-from hvp_patching.scores import score_estimators
 
 # one prompt, three components; relative errors of ig_1: 0.5, 0.1, 0.2, of ig_2: 0, 0.3, 0.1
 TRUTHS = [2.0, -1.0, 10.0]

@@ -6,6 +6,7 @@ from scipy import stats
 from hvp_patching.aggregates import FRAMES
 from hvp_patching.estimators import AP, HVP
 from hvp_patching.frames import FrameError
+from hvp_patching.measuring.scores import score_estimators
 from hvp_patching.metrics.diagnosis import (
     TAUS,
     agreement,
@@ -16,7 +17,6 @@ from hvp_patching.metrics.diagnosis import (
     selection_curve,
 )
 from hvp_patching.paths import path_jets
-from hvp_patching.scores import score_estimators
 from hvp_patching.screening import screen_flag_fix
 
 # two prompts of three heads; the last head of p1 has AP = 0, that of p0 has no effect

@@ -22,9 +22,9 @@ from hvp_patching.metrics.theory import (
     selective_gap,
     uncorrected,
 )
+from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths import path_jets
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
 SITES = ("attn_heads", "mlp_pre", "resid_post")
 TAUS = (0.0, 0.02, 0.1, 0.5, 2.0, 100.0)
 ROUNDING = 1 + 1e-9

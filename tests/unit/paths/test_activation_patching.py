@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths import activation_patching, path_jets, site_attribution
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
 SITES = ("attn_heads", "mlp_pre", "mlp_post", "mlp_out", "resid_post")
 
 

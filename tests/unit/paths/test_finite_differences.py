@@ -9,9 +9,9 @@ its smallest step, about 1e-9 for f'' and 1e-7 for f'''.
 import pytest
 import torch
 
+from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths import path_jets
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
 SITES = ("attn_heads", "mlp_pre", "mlp_post", "mlp_out", "resid_post")
 SMALLEST_STEP = 0.005  # of the oracle, see conftest.py
 RELATIVE = torch.tensor([1e-10, 1e-5, 1e-5, 1e-4])

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from hvp_patching.baselines.gauss_newton import gauss_newton
+from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths import gauss_newton_form, path_jets
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
 SITES = ("attn_heads", "mlp_pre", "resid_post")
 STEPS = (0.02, 0.01, 0.005)
 OFFSETS = [sign * h for h in STEPS for sign in (1, -1)]

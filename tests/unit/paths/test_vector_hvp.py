@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
+from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths import hessian_vector_products, lipschitz_estimates, path_jets
 from hvp_patching.paths.precision import keep_precision
 from hvp_patching.paths.vector_hvp import PROBE_COLUMNS, VectorProducts
 from hvp_patching.prompts.pair import TokenPair
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
 SITES = ("attn_heads", "mlp_pre", "resid_post")
 NODES = (0.0, 0.5, 1.0)
 STEPS = (0.008, 0.004, 0.002)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hvp_patching.baselines.gim import gim, gim_context
+from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths import (
     activation_patching,
     gauss_newton_form,
@@ -19,7 +20,6 @@ from hvp_patching.paths.precision import keep_precision
 from hvp_patching.prompts.pair import TokenPair, check_ids
 from hvp_patching.sites import get_site
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
 SITES = ("attn_heads", "mlp_pre", "mlp_post", "mlp_out", "resid_post")
 GRID = [
     (family, site)

@@ -1,4 +1,7 @@
-"""What attributions cost on this machine: the operations they are made of, measured in one run."""
+"""What attributions cost on this machine: the operations they are made of, measured in one run.
+
+Rule measure_costs.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import pandas as pd
 import torch
 
 from hvp_patching.baselines import BASELINES
+from hvp_patching.checking import check_jets
 from hvp_patching.frames import (
     BASE_RUN,
     COUNTS,
@@ -22,6 +26,7 @@ from hvp_patching.frames import (
     derivative,
 )
 from hvp_patching.isolation import isolated
+from hvp_patching.measuring.measurement import Measurement
 from hvp_patching.paths.autograd import autograd_jets
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.gradients import site_attribution
@@ -61,8 +66,25 @@ class Operation:
     call: Callable[[], Any]
 
 
-@isolated()
 def measure_costs(
+    measurement: Measurement, repeats: int = 3, baselines: Iterable[str] = ()
+) -> pd.DataFrame:
+    """operation_seconds of the first prompt; a check computes a few of the timed derivatives."""
+    m, subject = measurement, next(measurement.each())
+    setting = (m.site, m.direction, m.backend, m.memory)
+    costs = operation_seconds(
+        *(m.model, subject.tokens, m.site, repeats, m.direction, m.backend, m.memory),
+        baselines=baselines,
+    )
+    if m.check.on:
+        m.check.note("seconds are not measured twice; a few of the timed derivatives are")
+        check_jets(m.check, subject, timed_jets(m.model, subject.tokens, *setting))
+    m.advance(1.0)
+    return costs
+
+
+@isolated()
+def operation_seconds(
     model: Any,
     pair: PromptPair | TokenPair,
     site: str = "attn_heads",

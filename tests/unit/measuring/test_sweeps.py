@@ -8,9 +8,10 @@ import pytest
 from hvp_patching.baselines import BASELINES
 from hvp_patching.cache import Store
 from hvp_patching.estimators import AP, IG, MS_HVP, required_jets
+from hvp_patching.measuring.measurement import Measurement
+from hvp_patching.measuring.scores import score_estimators
+from hvp_patching.measuring.sweeps import largest_effects, measure_sweep, sweep_prompt
 from hvp_patching.paths.jets import path_jets
-from hvp_patching.scores import score_estimators
-from hvp_patching.sweeps import largest_effects, sweep_largest, sweep_prompt
 
 
 def jets_table() -> pd.DataFrame:
@@ -66,13 +67,15 @@ def test_each_prompt_is_swept_at_its_own_largest_effects(tiny, make_pair, tmp_pa
         [path_jets(model, p, nodes={0.0: 0, 1.0: 0}).to_frame(p.prompt_id) for p in prompts],
         ignore_index=True,
     )
-    frames = list(sweep_largest(Store(tmp_path), model, prompts, "attn_heads", jets, ["ap"], 3))
-    for tokens, frame in zip(prompts, frames, strict=True):
+    measurement = Measurement(lambda dtype: model, prompts, dtype="float64")
+    table = measure_sweep(measurement, Store(tmp_path), jets, ["ap"], 3)
+    assert list(table["prompt_id"].unique()) == [tokens.prompt_id for tokens in prompts]
+    for tokens in prompts:
+        frame = table[table["prompt_id"] == tokens.prompt_id]
         ends = jets[jets["prompt_id"] == tokens.prompt_id].pivot(
             index=["layer", "index"], columns="node", values="f"
         )
         truth = ends[1.0] - ends[0.0]
-        assert set(frame["prompt_id"]) == {tokens.prompt_id}
         largest = truth[truth.abs().nlargest(3).index]
         assert sorted(frame["truth"]) == pytest.approx(sorted(largest), rel=1e-9)
         assert set(frame["truth_range"]) == {truth.max() - truth.min()}

@@ -1,22 +1,26 @@
-"""Sweeps: very many estimators on the few components that the top-k error looks at."""
+"""Sweeps: very many estimators on the few components that the top-k error looks at.
+
+Rule compute_sweep.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from hvp_patching.baselines import BASELINES, COSTS
 from hvp_patching.cache import Store, stored_baseline, stored_jets
+from hvp_patching.checking import Subject, check_scores
 from hvp_patching.estimators import by_name, required_jets
+from hvp_patching.measuring.jets import ENDS
+from hvp_patching.measuring.measurement import Measurement
+from hvp_patching.measuring.scores import COLUMNS, score_estimators
 from hvp_patching.paths.jets import Jets
 from hvp_patching.paths.metric import LOGPROB, AnyMetric
 from hvp_patching.prompts.pair import TokenPair
-from hvp_patching.scores import COLUMNS, score_estimators
 from hvp_patching.sites import Component, get_site, layer_sizes, resolve_components
-
-ENDS = {0.0: 0, 1.0: 0}
 
 
 def largest_effects(
@@ -38,27 +42,33 @@ def largest_effects(
     return found
 
 
-def sweep_largest(
+def measure_sweep(
+    measurement: Measurement,
     store: Store,
-    model: Any,
-    prompts: Iterable[TokenPair],
-    site: str,
     jets: pd.DataFrame,
     names: Sequence[str],
     k: int,
-    **options: Any,
-) -> Iterator[pd.DataFrame]:
-    """sweep_prompt of every prompt's k components of largest |Δ|, one frame at a time.
+) -> pd.DataFrame:
+    """sweep_prompt of every prompt's k components of largest |Δ|.
 
     jets: a jets table that holds the prompts, with nodes 0 and 1; it picks the components and
-    gives the added column truth_range, in nats. Options go to sweep_prompt. ValueError as in
-    largest_effects and sweep_prompt.
+    gives the added column truth_range, in nats. ValueError as in largest_effects and
+    sweep_prompt; CheckFailed.
     """
-    largest = largest_effects(jets, k)
-    for tokens in prompts:
+    m, largest = measurement, largest_effects(jets, k)
+
+    def measure(subject: Subject) -> pd.DataFrame:
+        tokens = subject.tokens
         components, effect_range = largest[tokens.prompt_id]
-        frame = sweep_prompt(store, model, tokens, site, components, names, **options)
-        yield frame.assign(truth_range=effect_range)
+        frame = sweep_prompt(
+            *(store, m.model, tokens, m.site, components, names, m.backend, m.direction),
+            memory=m.memory,
+            progress=m.advance,
+        ).assign(truth_range=effect_range)
+        check_scores(m.check, subject, frame)
+        return frame
+
+    return m.table(measure)
 
 
 def sweep_prompt(

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from hvp_patching.estimators import AP, HVP, MS_HVP
+from hvp_patching.measuring.scores import COLUMNS, add_baseline, score_estimators
 from hvp_patching.paths import Jets
-from hvp_patching.scores import COLUMNS, add_baseline, score_estimators
 
 NODES = (0.0, 0.5, 1.0)
 

@@ -1,4 +1,7 @@
-"""Scores: every estimator's estimate beside the true effect, one tidy table per setting."""
+"""Scores: every estimator's estimate beside the true effect, one tidy table per setting.
+
+Rule score_estimators.
+"""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hvp_patching import costs
-from hvp_patching.costs import measure_costs, spread
 from hvp_patching.estimators import by_name
+from hvp_patching.measuring import costs
+from hvp_patching.measuring.costs import operation_seconds, spread
 from hvp_patching.metrics.frontier import Seconds
 from hvp_patching.paths.taylor.tensor import UnsupportedOperation
 
@@ -38,7 +38,7 @@ def token_clock(model, monkeypatch):
 
 
 def test_every_operation_runs_what_it_says(model, make_pair, token_clock):
-    table = measure_costs(model, make_pair((CHANGED,), N_POS), repeats=2, baselines=["gim"])
+    table = operation_seconds(model, make_pair((CHANGED,), N_POS), repeats=2, baselines=["gim"])
     fed = table.set_index(["operation", "rows"])["seconds"]
     # both prompts, the tokens before the first changed one, and the proof of their cache
     base = 2 * N_POS + CHANGED + SUFFIX
@@ -62,7 +62,7 @@ def test_every_operation_runs_what_it_says(model, make_pair, token_clock):
 
 
 def test_little_memory_means_more_passes_and_smaller_batches(model, make_pair, token_clock):
-    table = measure_costs(model, make_pair((CHANGED,), N_POS), repeats=1, memory=1, counts=())
+    table = operation_seconds(model, make_pair((CHANGED,), N_POS), repeats=1, memory=1, counts=())
     fed = table.set_index(["operation", "rows"])["seconds"]
     assert fed["order_2", N_HEADS] == N_HEADS * SUFFIX
     assert table.loc[table["operation"] == "forward", "rows"].to_list() == [1]
@@ -78,7 +78,7 @@ def test_seconds_are_medians_after_a_warm_up(monkeypatch):
 
 @pytest.mark.parametrize("backend", ["auto", "taylor", "autograd"])
 def test_every_estimator_finds_its_operations(model, make_pair, backend):
-    table = measure_costs(model, make_pair(), repeats=1, backend=backend, counts=())
+    table = operation_seconds(model, make_pair(), repeats=1, backend=backend, counts=())
     assert (table["seconds"] > 0).all()
     seconds = Seconds(table)
     assert seconds.n_components == N_HEADS
@@ -96,7 +96,7 @@ def test_auto_falls_back_as_the_engine_does(model, make_pair, monkeypatch):
     monkeypatch.setattr(
         costs, "autograd_jets", lambda run, components, *rest: used.append(len(components))
     )
-    measure_costs(model, make_pair(), repeats=1, counts=(2,))
+    operation_seconds(model, make_pair(), repeats=1, counts=(2,))
     assert set(used) == {2, N_HEADS}
 
 
@@ -118,4 +118,4 @@ def test_spread_takes_every_depth_alike():
 )
 def test_refusals(model, make_pair, options, message):
     with pytest.raises(ValueError, match=message):
-        measure_costs(model, make_pair(), **options)
+        operation_seconds(model, make_pair(), **options)

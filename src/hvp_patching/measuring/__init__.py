@@ -1,0 +1,1 @@
+"""Measuring: one module per rule that runs a model, prompt by prompt; what scripts call."""

@@ -1,0 +1,40 @@
+"""docs/architecture.md and its picture name the rules and rooms that there are."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+RULES = {
+    name
+    for path in (ROOT / "workflow/rules").glob("*.smk")
+    for name in re.findall(r"^rule (\w+):", path.read_text(encoding="utf-8"), re.M)
+}
+
+
+def first_cells(section: str) -> set[str]:
+    """Names in the first column of a section's table."""
+    text = PAGE.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.*?) \|", text, re.M)
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def test_the_page_lists_the_rules_that_there_are():
+    assert len(RULES) >= 12
+    assert first_cells("The data's way") == RULES | {"measure_*"}
+
+
+def test_the_picture_shows_the_rules_that_there_are():
+    shown = re.findall(r">([a-z_*]+)(?: \(\d+\))?</text>", (ROOT / "docs/dag.svg").read_text())
+    assert set(shown) == RULES | {"measure_*", "tables", "figures"}
+
+
+def test_the_page_lists_the_rooms_in_their_order():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = (c["layers"] for c in contracts["contracts"] if c["id"] == "layers")
+    section = PAGE.partition("## The rooms\n")[2].partition("\n## ")[0]
+    rows = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`.*?) \|", section, re.M)]
+    assert [set(row) for row in rows] == [set(line.split(" | ")) for line in layers]
