@@ -166,8 +166,11 @@ def as_metric(metric: AnyMetric) -> LogProbability | LogitDifference | Metric:
         return LogProbability()
     if metric == LOGIT_DIFFERENCE:
         return LogitDifference()
+    given: Any = metric
+    if given is logit_difference:  # the function itself: the pair's own foil
+        return LogitDifference()
     if callable(metric):
-        return LogitDifference() if metric == logit_difference else Metric(metric)
+        return Metric(metric)
     raise ValueError(
         f"unknown metric {metric!r}; choose '{LOGPROB}', logit_difference(foil) or a function from "
         "the last position's logits to one scalar"
