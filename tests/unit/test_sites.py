@@ -32,7 +32,7 @@ def test_a_site_knows_its_hook_and_components(name):
     activation = torch.arange(float(torch.Size(shape).numel())).view(shape)
     assert site.hook_name(2) == hook
     assert site.n_components(activation) == n
-    one = site.select(activation, n - 1)
+    one = activation[(slice(None), slice(None), *site.part(n - 1))]
     assert one.shape == selected
     assert one.data_ptr() != 0
     one.zero_()  # a view, since patch directions are written through it
@@ -42,9 +42,9 @@ def test_a_site_knows_its_hook_and_components(name):
 
 def test_selection_takes_the_last_head_and_neuron():
     z = torch.randn(1, 5, 4, 8)
-    assert torch.equal(SITES["attn_heads"].select(z, 3), z[:, :, 3])
+    assert torch.equal(z[(slice(None), slice(None), *SITES["attn_heads"].part(3))], z[:, :, 3])
     pre = torch.randn(1, 5, 16)
-    assert torch.equal(SITES["mlp_pre"].select(pre, 7), pre[..., 7])
+    assert torch.equal(pre[(slice(None), slice(None), *SITES["mlp_pre"].part(7))], pre[..., 7])
 
 
 def test_all_components_come_in_order():
