@@ -182,6 +182,19 @@ def test_softmax_takes_what_models_pass(one_model, pair, call):
     assert torch.allclose(inside, expected, atol=1e-7)
 
 
+def test_the_softmax_is_differentiated_at_temperature_two(one_model, pair):
+    """Against the Jacobian of softmax(x / 2) with respect to x / 2, written out."""
+    weights = torch.arange(4, dtype=torch.float64) ** 2
+    x = SCORES.clone().requires_grad_(True)
+    with gim_context(one_model):
+        one_model(ids(pair), use_cache=False)
+        (found,) = torch.autograd.grad((F.softmax(x, dim=-1) * weights).sum(), x)
+    exps = (SCORES / 2).exp()
+    p = exps / exps.sum(-1, keepdim=True)
+    expected = p * (weights - (p * weights).sum(-1, keepdim=True))
+    assert torch.allclose(found, expected, rtol=1e-6)
+
+
 def test_log_softmax_keeps_its_gradient(one_model, pair):
     def gradient():
         x = SCORES.clone().requires_grad_(True)
