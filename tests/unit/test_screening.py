@@ -132,7 +132,9 @@ def test_options_reach_the_engine(model, pairs):
     assert table["fixed"].tolist() == pytest.approx(MS_HVP(2)(jets).tolist(), rel=1e-9)
 
 
-@pytest.mark.parametrize("fix", ["ms_hvp_2", MS_HVP(2), lambda: MS_HVP(2)], ids=["name", "rule", "function"])
+@pytest.mark.parametrize(
+    "fix", ["ms_hvp_2", MS_HVP(2), lambda: MS_HVP(2)], ids=["name", "rule", "function"]
+)
 def test_the_fix_may_be_named(fix, model, pairs):
     table = screen_flag_fix(model, pairs[0], tau=0.0, fix=fix)
     expected = MS_HVP(2)(path_jets(model, pairs[0], nodes=MS_HVP(2).request()))
