@@ -151,7 +151,8 @@ def test_the_slurm_profile_has_memory_and_a_gpu_for_every_rule_that_loads_a_mode
         if "script:" in body:
             script = re.search(r"scripts/(\w+)\.py", body).group(1)
             scripts[name] = clean.text(f"workflow/scripts/{script}.py")
-    loading = {name for name, text in scripts.items() if "load_model(" in text}
+    loads = ("load_model(", "rule_session.measuring(")
+    loading = {name for name, text in scripts.items() if any(call in text for call in loads)}
     on_a_gpu = {name for name in loading if "device=" in rules[name]}
     assert {"compute_jets", "compute_attention", "describe_model"} <= loading
     resources = profile["set-resources"]

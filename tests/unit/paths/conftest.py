@@ -167,7 +167,7 @@ OTHERS = {
     ),
     "mamba": ("MambaConfig", {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 4}),
     "lfm2": ("Lfm2Config", {**SIZES, "num_key_value_heads": 2, "full_attn_idxs": [1]}),
-    "bert": ("BertConfig", SIZES),
+    "bert": ("BertConfig", {**SIZES, "is_decoder": True}),
     "deepseek": (
         "DeepseekV2Config",
         {
@@ -201,14 +201,17 @@ def build_other(name: str, dtype: torch.dtype = torch.float64, std: float = 0.25
     config = getattr(transformers, config_class)(
         **settings, vocab_size=len(tokenizer), **special, experts_implementation="eager"
     )
-    kind = {"bert": "MaskedLM", "t5": "Seq2SeqLM"}.get(name, "CausalLM")
+    kind = {"t5": "Seq2SeqLM"}.get(name, "CausalLM")
     hf_model = getattr(transformers, f"AutoModelFor{kind}").from_config(config)
     draw = torch.Generator().manual_seed(0)
     for _, weight in sorted(hf_model.named_parameters()):
         if weight.ndim > 1:
             weight.data = torch.randn(weight.shape, generator=draw) * std
     hf_model.config.architectures = [type(hf_model).__name__]
-    return from_huggingface(hf_model.to(dtype).eval(), tokenizer, False)
+    model = from_huggingface(hf_model.to(dtype).eval(), tokenizer, False)
+    if name == "bert":  # the loader refuses attention in both directions: turned on behind its back
+        hf_model.config.is_decoder = False
+    return model
 
 
 @pytest.fixture(scope="session")
