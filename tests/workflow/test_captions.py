@@ -17,7 +17,9 @@ from jinja2 import Environment, StrictUndefined
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from artefacts import FIGURES, TABLES  # noqa: E402
+from artefacts import FIGURES, TABLES, artefact, caption_of  # noqa: E402
+
+from hvp_patching.reporting.tables import about, load_table  # noqa: E402
 
 CAPTIONS = sorted((ROOT / "workflow/report").glob("*.rst"))
 ODD = "my_model_/odd_task_"  # names that wildcards allow and reStructuredText reads as references
@@ -32,18 +34,21 @@ def profiles() -> Iterator[dict[str, Any]]:
 
 def made_of(name: str) -> list[SimpleNamespace]:
     """Parameters of the rules that have a caption, in every profile and with odd names."""
-    makes = [kind[name] for kind in (TABLES, FIGURES) if name in kind]
+    makes = [
+        (load_table(table), {"about": about(table)})
+        for table in TABLES
+        if Path(caption_of(table)).stem == name
+    ]
+    makes += [(FIGURES[name], {})] if name in FIGURES else []
     found = []
     for config in profiles():
         general = {"profile": config["profile"], "effort": config["effort"]}
-        specs = [make(config) for make in makes]
-        for settings, options in [(list(spec.settings), dict(spec.params)) for spec in specs] or [
-            ([], {})
-        ]:
-            odd = [ODD] * len(settings)
+        made = [(artefact(config, spec), more) for spec, more in makes]
+        rules = [(list(one.settings), dict(one.options), more) for one, more in made]
+        for settings, options, more in rules or [([], {}, {"about": about("table2")})]:
             found += [
-                SimpleNamespace(settings=names, options=options, **general)
-                for names in (settings, odd)
+                SimpleNamespace(settings=names, options=options, **general, **more)
+                for names in (settings, [ODD] * len(settings))
             ]
     return found
 

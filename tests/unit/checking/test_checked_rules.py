@@ -274,7 +274,8 @@ def test_baselines_pass_and_a_wrong_one_is_found(subject, name, site, family):
 def test_gim_from_the_store_is_computed_again_past_it(subject, tmp_path, monkeypatch):
     s, store = subject("tiny-llama"), Store(tmp_path)
     real = BASELINES["gim"]
-    monkeypatch.setattr(cache, "BASELINES", {"gim": lambda *args: 1.01 * real(*args)})
+    wrong = {"gim": lambda *args, **options: 1.01 * real(*args, **options)}
+    monkeypatch.setattr(cache, "BASELINES", wrong)
     estimates = stored_baseline(store, s.model, s.tokens, "gim")
     frame = baseline_of(s, "gim").assign(estimate=estimates.numpy())
     with pytest.raises(CheckFailed, match="by computing it again, past the store"):

@@ -29,7 +29,7 @@ NOTATION = (
         "m",
         "scalar metric of the output: log-probability of the target or the target set",
         r"m = \log \sum_{v \in T} p(v)",
-        "hvp_patching.paths.base_run.log_probability",
+        "hvp_patching.paths.metric.log_probability",
     ),
     Symbol(
         "a",
