@@ -131,6 +131,8 @@ def find_place(model: torch.nn.Module, site: str) -> Place:
         found = _each(model, paths, ATTENTION_OUT)
         return Place(site, found, at_input=True, n_heads=config.num_attention_heads)
     if site == "mlp_out":
+        if any(_has(model, f"{path}.shared_mlp") for path in paths):
+            raise NoPlace("experts and a shared MLP both add to the residual stream")
         return Place(
             site, _each(model, paths, POST_NORM + BEFORE_RESIDUAL + MLP + BARE_OUT), at_input=False
         )
