@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from choices import ALL_COMPONENTS, PROBES, SWEEP, TOP
+
 Config = Mapping[str, Any]
+# On which prompts of its setting each result is measured; analyses follow what they read.
+MEASURED_FOR = {
+    **dict.fromkeys(("truth", "top"), TOP),
+    **dict.fromkeys(("scores", "ranking_scores", "attention", "roles"), ALL_COMPONENTS),
+    "sweep": SWEEP,
+    "probes": PROBES,
+}
 
 
 @dataclass(frozen=True)
@@ -42,26 +51,27 @@ def analyses(config: Config) -> dict[str, Analysis]:
     at_k = {"column": "overlap", "by": ["k"], **resamples}
     return {
         "errors": Analysis("errors.prompt_errors", ("scores",), top_k | trivial),
-        "summary": Analysis("summary.summarize_errors", ("errors",), resamples),
         "medians": Analysis("summary.medians", ("errors",), resamples),
+        "top_errors": Analysis("sweep.sweep_errors", ("top",), top_k),
+        "summary": Analysis("summary.summarize_errors", ("top_errors",), resamples),
         "paired": Analysis(
-            "paired.paired", ("errors",), {"references": ["ap", "ig_10"], **resamples}
+            "paired.paired",
+            ("top_errors",),
+            {"references": ["ap", "ig_10", "ms_hvp_5"], **resamples},
         ),
         "sweep_errors": Analysis("sweep.sweep_errors", ("sweep",), top_k),
         "sweep_summary": Analysis("summary.summarize", ("sweep_errors",), resamples),
-        "sweep_paired": Analysis(
-            "paired.paired", ("sweep_errors",), {"references": ["ap", "ms_hvp_5"], **resamples}
-        ),
         "steepest_rise": Analysis("sweep.steepest_rise", ("sweep",)),
         "overlap": Analysis("ranking.top_k_overlap", ("scores",)),
-        "overlap_summary": Analysis("summary.summarize", ("overlap",), at_k),
+        "ranking_overlap": Analysis("ranking.top_k_overlap", ("ranking_scores",)),
+        "overlap_summary": Analysis("summary.summarize", ("ranking_overlap",), at_k),
         "overlap_paired": Analysis(
             "paired.paired",
             ("overlap",),
             {"references": ["ap"], "higher_is_better": True, **at_k},
         ),
-        "recovery": Analysis("ranking.top_k_recovery", ("scores",)),
-        "ranking": Analysis("ranking.rank_agreement", ("scores",)),
+        "recovery": Analysis("ranking.top_k_recovery", ("ranking_scores",)),
+        "ranking": Analysis("ranking.rank_agreement", ("ranking_scores",)),
         "case_study": Analysis("ranking.case_study", ("scores",)),
         "absolute_errors": Analysis("absolute.absolute_errors", ("scores",), resamples),
         "prefix": Analysis("prefix.reduction_by_prefix", ("scores",), trivial),
@@ -93,9 +103,18 @@ def overall(config: Config) -> dict[str, Overall]:
             "paired.tally", ("paired",), {"firsts": ["ms_hvp_5"], "second": "ig_10"}, "table2"
         ),
         "tally_ih": Overall(
-            "paired.tally", ("sweep_paired",), {"firsts": ihs, "second": "ms_hvp_5"}, "table9"
+            "paired.tally", ("paired",), {"firsts": ihs, "second": "ms_hvp_5"}, "table9"
         ),
         "tally_gim": Overall(
             "paired.tally", ("overlap_paired",), {"firsts": ["gim"], "second": "ap"}, "table2"
         ),
     }
+
+
+def needs_of(config: Config, result: str) -> set[str]:
+    """What a result's prompts are for: a need, or those of all that it is measured on."""
+    if result in MEASURED_FOR:
+        return {MEASURED_FOR[result]}
+    every = analyses(config) | overall(config)
+    reads = every[result].reads if result in every else ()
+    return set().union(*(needs_of(config, name) for name in reads))

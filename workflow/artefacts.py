@@ -6,13 +6,13 @@ its line says it here. `rules/tables.smk` and `figures.smk` make a rule of each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analyses import overall
-from choices import setting, setting_files
+from analyses import needs_of, overall
+from choices import NEEDS, TOP, n_prompts, setting, setting_files
 from code_inputs import project_file
 from grammar import path_of, path_of_overall
 
@@ -99,12 +99,14 @@ class Artefact:
     """What a table or figure is made of.
 
     settings: 'model/task' of every path, in order; sites: likewise, where it shows several;
-    inputs: name -> paths; options: keys of the configuration that it depends on besides.
+    inputs: name -> paths; prompts: how many each of its needs has in each setting; options: keys
+    of the configuration that it depends on besides.
     """
 
     settings: Sequence[str]
     sites: Sequence[str]
     inputs: Mapping[str, list[str]]
+    prompts: Mapping[str, Mapping[str, int]]
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -145,8 +147,17 @@ def artefact(config: Config, spec: Any) -> Artefact:
         [name for _ in sites for name in names],
         [site for site in sites for _ in names] if sites != [""] else [],
         {result: paths for result, paths in inputs.items() if paths},
+        {name: _counts(config, name, spec.reads) for name in names},
         {key: config[key] for key in spec.options},
     )
+
+
+def _counts(config: Config, name: str, results: Iterable[str]) -> dict[str, int]:
+    """The prompts of a setting by what the results need them for, in the order of NEEDS."""
+    parsed = Setting.parse(name)
+    needed = set().union(*(needs_of(config, result) for result in results))
+    found = [need for need in NEEDS if need in (needed or {TOP})]
+    return {need: n_prompts(config, parsed.model, parsed.task, need) for need in found}
 
 
 def result_files(config: Config, result: str, names: Sequence[str], site: str = HEADS) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from snakemake.exceptions import WorkflowError
 
 from hvp_patching.models.content import checkpoint_content
 from hvp_patching.settings import Setting
+
+# What prompts are for: top-k errors, all there are; or `fewer_prompts`
+TOP, ALL_COMPONENTS, SWEEP, PROBES = NEEDS = ("top", "all_components", "sweep", "probes")
 
 # One module per baseline: their names are known without importing torch.
 BASELINE_MODULES = sorted(
@@ -29,16 +32,30 @@ CHECKPOINT_FILES = (
 )
 
 
-def n_prompts(config: Mapping[str, Any], model: str, task: str) -> int:
-    """Prompt pairs of one setting at the configured effort; 'model/task' before 'task'."""
+def n_prompts(config: Mapping[str, Any], model: str, task: str, need: str = TOP) -> int:
+    """Prompt pairs of one setting at the configured effort; 'model/task' before 'task'.
+
+    A need of `fewer_prompts` has the first ones alone: what it measures costs more.
+    """
     counts = config["prompts"][config["effort"]]
-    for key in (f"{model}/{task}", task):
-        if key in counts:
-            return int(counts[key])
-    raise WorkflowError(
-        f"config: prompts.{config['effort']} has no count for the task '{task}'; "
-        f"add '{task}: N' there"
-    )
+    n = _count(counts, model, task)
+    if n is None:
+        raise WorkflowError(
+            f"config: prompts.{config['effort']} has no count for the task '{task}'; "
+            f"add '{task}: N' there"
+        )
+    fewer = config["fewer_prompts"][config["effort"]].get(need, {})
+    return min(n, _count(fewer, model, task) or n)
+
+
+def prompts_for(config: Mapping[str, Any], need: str) -> Callable[[Any], int]:
+    """`n_prompts` of a rule's wildcards."""
+    return lambda wildcards: n_prompts(config, wildcards.model, wildcards.task, need)
+
+
+def _count(counts: Mapping[str, int], model: str, task: str) -> int | None:
+    found = (counts[key] for key in (f"{model}/{task}", task) if key in counts)
+    return next(map(int, found), None)
 
 
 def setting(config: Mapping[str, Any], name: str) -> dict[str, str]:
@@ -55,13 +72,16 @@ def setting_files(
     return [pattern.format(**setting(config, name), **wildcards) for name in names]
 
 
-def estimators(config: Mapping[str, Any], wildcards: Any) -> list[str]:
-    """Table 2's estimators for its own settings, `site_estimators` for all other jets."""
-    return config["estimators" if _in_table2(config, wildcards) else "site_estimators"]
+def top_estimators(config: Mapping[str, Any], wildcards: Any) -> list[str]:
+    """What is estimated of the largest effects: for Tables 2 and 8, and for 9 in its settings."""
+    names = [*config["estimators"], *config["baselines"]]
+    if _usual(config, wildcards) in config["table9"]:
+        names += config["table9_estimators"]
+    return list(dict.fromkeys(names))
 
 
 def baselines(config: Mapping[str, Any], wildcards: Any) -> list[str]:
-    """Baselines scored in one setting: Table 2's, and Table 3's at its site."""
+    """Baselines scored beside AP and HVP: Table 10's, and Table 3's at its site."""
     names = list(config["baselines"]) if _in_table2(config, wildcards) else []
     if _usual(config, wildcards) in config["component_settings"]:
         names += config["site_baselines"][wildcards.site]

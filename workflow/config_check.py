@@ -187,7 +187,8 @@ def _check_names(config: dict[str, Any]) -> None:
         for corruption in config["other_corruptions"]:
             known = TASKS[Setting.parse(name).task].corruptions
             _known(corruption, known, "corruption", "other_corruptions")
-    for name in [*config["sweep_estimators"], *config["convergence_estimators"]]:
+    few = ("table9_estimators", "sweep_estimators", "convergence_estimators")
+    for name in [name for key in few for name in config[key]]:
         if name not in BASELINE_MODULES:
             by_name(name)
     for name in config["baselines"]:
@@ -232,9 +233,12 @@ def _check_keys(config: dict[str, Any], models: Iterable[str], tasks: Iterable[s
         _known(task, tasks, "task", "known_circuits")
         for model in circuits:
             _known(model, models, "model", f"known_circuits.{task}")
-    for effort, counts in config["prompts"].items():
+    counted = [(f"prompts.{effort}", counts) for effort, counts in config["prompts"].items()]
+    for effort, needs in config["fewer_prompts"].items():
+        counted += [(f"fewer_prompts.{effort}.{need}", counts) for need, counts in needs.items()]
+    for key, counts in counted:
         for name in counts:
             *model, task = name.split("/")
-            _known(task, tasks, "task", f"prompts.{effort}")
+            _known(task, tasks, "task", key)
             if model:
-                _known(model[0], models, "model", f"prompts.{effort}")
+                _known(model[0], models, "model", key)

@@ -18,15 +18,18 @@ from hvp_patching.frames import (
     COSTS,
     PROBES,
     PROMPTS,
+    RANKING_SCORES,
     SCORES,
     SWEEP,
+    TOP,
     Frame,
     FrameError,
     holding,
 )
 from hvp_patching.settings import KEY, Setting
 
-READ = (PROMPTS, SCORES, SWEEP, CONVERGENCE_SWEEP, PROBES, COSTS, Frame("model", {"model": "id"}))
+MODEL = Frame("model", {"model": "id"})
+READ = (PROMPTS, SCORES, RANKING_SCORES, TOP, SWEEP, CONVERGENCE_SWEEP, PROBES, COSTS, MODEL)
 MEANINGS = {
     **{column: what for frame in READ for column, what in frame.columns.items()},
     **holding("count", "n_prompts", "n_all_prompts", "n_records", "n_components", "n_nontrivial"),
@@ -84,11 +87,12 @@ MEASURED = {
     "summary": _METHOD,
     "medians": f"{_METHOD} {_REDUCTION} n_components n_nontrivial n_all_prompts",
     "paired": _PAIR,
+    "top_errors": "prompt_id estimator cost top_k_relative_error",
     "sweep_errors": "prompt_id estimator cost top_k_relative_error",
     "sweep_summary": _METHOD,
-    "sweep_paired": _PAIR,
     "steepest_rise": f"{_ROW} estimator steps error",
     "overlap": "prompt_id estimator k overlap",
+    "ranking_overlap": "prompt_id estimator k overlap",
     "overlap_summary": "k estimator n_prompts value ci_low ci_high",
     "overlap_paired": f"k {_PAIR}",
     "recovery": "estimator k overlap",

@@ -7,7 +7,7 @@ stands here changes what is computed, so that it is kept apart from what is only
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -66,6 +66,8 @@ SWEEP = Frame(
     SCORE | {"truth_range": "max truth - min truth over all components, nats"},
     "run the sweep again",
 )
+RANKING_SCORES = replace(SCORES, name="ranking_scores")  # of more estimators
+TOP = replace(SWEEP, name="top")  # of fewer
 CONVERGENCE_SWEEP = Frame(
     "convergence_sweep", SCORE | {"dtype": "of the model"}, "compute the convergence again"
 )

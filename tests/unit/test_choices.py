@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import sys
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,7 @@ import config_check  # noqa: E402
 from artefacts import FIGURES  # noqa: E402
 
 
-@cache
+@functools.cache
 def profile_file(name: str) -> dict[str, Any]:
     return yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())
 
@@ -63,15 +63,27 @@ def wildcards(name: str, site: str = "attn_heads") -> SimpleNamespace:
     return SimpleNamespace(**choices.setting(load(), name), site=site)
 
 
-def test_only_the_settings_of_table2_need_all_its_estimators():
+def test_every_need_has_its_own_number_of_prompts():
     config = load()
-    assert choices.estimators(config, wildcards("smollm2-135m/ioi")) == config["estimators"]
-    for name, site in (
-        ("smollm2-135m/ioi/zero", "attn_heads"),
-        ("smollm2-135m/ioi", "mlp_pre"),
-        ("gpt2-small/ioi", "attn_heads"),
-    ):
-        assert choices.estimators(config, wildcards(name, site)) == ["ap", "hvp"]
+    config["fewer_prompts"]["quick"]["sweep"] = {"smollm2-135m/ioi": 7, "factual": 1000}
+    count = functools.partial(choices.n_prompts, config, "smollm2-135m")
+    assert count("ioi") == 50
+    assert count("ioi", choices.ALL_COMPONENTS) == 20
+    assert count("ioi", choices.SWEEP) == 7
+    assert count("factual", choices.SWEEP) == 55  # there are no more
+    assert count("entity_swap", choices.ALL_COMPONENTS) == 46
+    paper = load(effort="paper")
+    for need in choices.NEEDS:
+        assert choices.n_prompts(paper, "smollm2-135m", "greater_than", need) == 200
+
+
+def test_the_estimators_of_the_largest_effects_are_those_of_the_tables_that_show_them():
+    config = load()
+    shown = [*config["estimators"], *config["baselines"]]
+    in_table9 = [*shown, "ih_dr_3", "ih_dr_5"]
+    assert choices.top_estimators(config, wildcards("smollm2-135m/ioi")) == in_table9
+    assert choices.top_estimators(config, wildcards("smollm2-135m/ioi/zero")) == shown
+    assert choices.top_estimators(config, wildcards("gpt2-small/ioi")) == shown
 
 
 def test_baselines_are_those_of_the_tables_that_show_them():

@@ -1,5 +1,6 @@
 """Defines rules that read attention patterns and the roles of heads."""
 
+from choices import ALL_COMPONENTS, prompts_for
 from code_inputs import script_code
 
 
@@ -24,6 +25,7 @@ rule compute_attention:
         device=config["engine"]["device"],
         check=config["check"],
     params:
+        n_prompts=prompts_for(config, ALL_COMPONENTS),
         dtype=config["engine"]["dtype"],
     message:
         "Read attention patterns of {wildcards.model}/{wildcards.task}"

@@ -24,6 +24,7 @@ rule measure_costs:
         device=config["engine"]["device"],
         check=config["check"],
     params:
+        n_prompts=1,
         repeats=3,
         baselines=[
             name for name in config["sweep_estimators"] if name in BASELINE_MODULES

@@ -31,6 +31,7 @@ for figure, line in FIGURES.items():
         params:
             inputs=list(spec.inputs),
             settings=spec.settings,
+            prompts=dict(spec.prompts),
             options=dict(spec.options),
             profile=config["profile"],
             effort=config["effort"],

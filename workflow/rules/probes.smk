@@ -1,7 +1,8 @@
 """Defines rules that probe the Hessian along patch paths."""
 
+from choices import PROBES, prompts_for
 from code_inputs import script_code
-from grammar import SETTING, SETTING_LOG
+from grammar import SETTING_LOG, path_of
 
 
 rule compute_probes:
@@ -9,9 +10,9 @@ rule compute_probes:
     input:
         code=script_code("compute_probes"),
         model="data/models/{model}/hvp_model.json",
-        prompts="results/prompts/{model}/{task}/{corruption}.parquet",
+        prompts=path_of("prompts"),
     output:
-        f"results/probes/{SETTING}.parquet",
+        path_of("probes"),
     log:
         f"logs/compute_probes/{SETTING_LOG}.log",
     benchmark:
@@ -25,6 +26,7 @@ rule compute_probes:
         device=config["engine"]["device"],
         check=config["check"],
     params:
+        n_prompts=prompts_for(config, PROBES),
         nodes=config["probe_nodes"],
         direction=config["direction"],
         dtype=config["engine"]["dtype"],

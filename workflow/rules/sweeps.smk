@@ -1,42 +1,60 @@
 """Defines rules that run many estimators on few components, and follow them to their limit."""
 
-from choices import named_baselines
+from choices import (
+    SWEEP,
+    TOP,
+    named_baselines,
+    prompts_for,
+    top_estimators,
+)
 from code_inputs import script_code
-from grammar import SETTING, SETTING_LOG
+from grammar import SETTING_LOG, path_of
 
+# Estimators of the components of largest effect, which the top-k error needs, and on how many
+# prompts: those of the tables, and very many for the figures of error against cost.
+SWEEPS = {
+    "top": (TOP, lambda wildcards: top_estimators(config, wildcards)),
+    "sweep": (SWEEP, lambda wildcards: config["sweep_estimators"]),
+}
+for sweep, (need, estimators_of) in SWEEPS.items():
 
-rule compute_sweep:
-    """Many estimators on the components of largest effect, which the top-k error needs."""
-    input:
-        code=script_code("compute_sweep", *named_baselines(config["sweep_estimators"])),
-        model="data/models/{model}/hvp_model.json",
-        prompts="results/prompts/{model}/{task}/{corruption}.parquet",
-        jets=f"results/jets/{SETTING}.parquet",
-    output:
-        f"results/sweeps/{SETTING}.parquet",
-    log:
-        f"logs/compute_sweep/{SETTING_LOG}.log",
-    benchmark:
-        f"results/timing/compute_sweep/{SETTING_LOG}.tsv"
-    conda:
-        "../envs/library.yaml"
-    threads: THREADS
-    resources:
-        mem_mb=8000,
-        rows_mib=int(1024 * config["engine"]["memory_gb"]),
-        device=config["engine"]["device"],
-        check=config["check"],
-    params:
-        estimators=config["sweep_estimators"],
-        top_k=config["metrics"]["top_k"],
-        direction=config["direction"],
-        backend=config["engine"]["backend"],
-        dtype=config["engine"]["dtype"],
-        store="results/store",
-    message:
-        "Sweep estimators on the largest effects of {wildcards.model}/{wildcards.task}"
-    script:
-        "../scripts/compute_sweep.py"
+    rule:
+        name:
+            f"compute_{sweep}"
+        input:
+            code=lambda wildcards, chosen=estimators_of: script_code(
+                "compute_sweep", *named_baselines(chosen(wildcards))
+            ),
+            model="data/models/{model}/hvp_model.json",
+            prompts=path_of("prompts"),
+            truth=path_of("truth"),
+        output:
+            path_of(sweep),
+        log:
+            f"logs/compute_{sweep}/{SETTING_LOG}.log",
+        benchmark:
+            f"results/timing/compute_{sweep}/{SETTING_LOG}.tsv"
+        conda:
+            "../envs/library.yaml"
+        threads: THREADS
+        resources:
+            mem_mb=8000,
+            rows_mib=int(1024 * config["engine"]["memory_gb"]),
+            device=config["engine"]["device"],
+            check=config["check"],
+        params:
+            estimators=estimators_of,
+            n_prompts=prompts_for(config, need),
+            top_k=config["metrics"]["top_k"],
+            direction=config["direction"],
+            backend=config["engine"]["backend"],
+            dtype=config["engine"]["dtype"],
+            store="results/store",
+        message:
+            f"Run the estimators of '{sweep}'"
+            " on the largest effects of {wildcards.model}/{wildcards.task}"
+        script:
+            "../scripts/compute_sweep.py"
 
 
 rule compute_convergence:
@@ -46,10 +64,10 @@ rule compute_convergence:
             "compute_convergence", *named_baselines(config["convergence_estimators"])
         ),
         model="data/models/{model}/hvp_model.json",
-        prompts="results/prompts/{model}/{task}/{corruption}.parquet",
-        jets=f"results/jets/{SETTING}.parquet",
+        prompts=path_of("prompts"),
+        truth=path_of("truth"),
     output:
-        f"results/convergence/{SETTING}.parquet",
+        path_of("convergence_sweep"),
     log:
         f"logs/compute_convergence/{SETTING_LOG}.log",
     benchmark:

@@ -36,6 +36,7 @@ for table in TABLES:
         params:
             inputs=list(spec.inputs),
             settings=spec.settings,
+            prompts=dict(spec.prompts),
             sites=spec.sites,
             options=dict(spec.options),
             table=table,

@@ -6,12 +6,12 @@ import rule_session
 def main() -> None:
     from hvp_patching.measuring.convergence import measure_convergence
 
-    params, jets = snakemake.params, rule_session.read_table(snakemake.input.jets)
+    params, truth = snakemake.params, rule_session.read_table(snakemake.input.truth)
     store, dtypes = rule_session.open_store(params.store), params.dtypes
-    setup = rule_session.measuring(snakemake, "convergence", params.n_prompts, len(dtypes))
+    setup = rule_session.measuring(snakemake, "convergence", passes=len(dtypes))
     with setup as measurement:
         table = measure_convergence(
-            measurement, store, jets, params.estimators, params.top_k, dtypes
+            measurement, store, truth, params.estimators, params.top_k, dtypes
         )
     rule_session.save_table(table, snakemake.output[0])
 

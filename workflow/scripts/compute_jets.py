@@ -1,4 +1,7 @@
-"""Derivatives of the patch paths of one setting, prompt by prompt (rule compute_jets)."""
+"""Derivatives of the patch paths of one setting, prompt by prompt.
+
+Rules compute_truth, compute_jets and compute_ranking_jets.
+"""
 
 import json
 
@@ -11,7 +14,7 @@ def main() -> None:
 
     params = snakemake.params
     store = rule_session.open_store(params.store)
-    with rule_session.measuring(snakemake, "jets") as measurement:
+    with rule_session.measuring(snakemake, snakemake.rule.removeprefix("compute_")) as measurement:
         table = measure_jets(
             measurement, store, params.estimators, params.neurons_per_layer, params.seed
         )

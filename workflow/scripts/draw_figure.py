@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pandas as pd
 import rule_session
 
 KERNEL = "hvp-patching"
@@ -63,10 +62,9 @@ def last_words(folder: Path) -> str:
 
 
 def prompt_counts() -> list[int]:
-    """How many prompts each setting of the figure has."""
-    settings, paths = snakemake.params.settings, snakemake.input.prompt_lists
-    lists = dict(zip(dict.fromkeys(settings), paths, strict=True))
-    return [len(pd.read_parquet(lists[name], columns=["prompt_id"])) for name in settings]
+    """How many prompts each setting of the figure has, for the need that has fewest."""
+    counts = rule_session.prompt_counts(snakemake)
+    return [min(counts[name].values()) for name in snakemake.params.settings]
 
 
 def main() -> None:

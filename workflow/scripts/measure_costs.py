@@ -7,7 +7,7 @@ def main() -> None:
     from hvp_patching.measuring.costs import measure_costs
 
     params = snakemake.params
-    with rule_session.measuring(snakemake, "costs", n_prompts=1) as measurement:
+    with rule_session.measuring(snakemake, "costs") as measurement:
         rule_session.note_model(measurement.model)
         costs = measure_costs(measurement, params.repeats, params.baselines)
     rule_session.save_table(costs, snakemake.output[0])

@@ -150,6 +150,18 @@ def setting_label(wildcards: Any) -> str:
     return f"{wildcards.model}/{wildcards.task}"
 
 
+def prompt_counts(snakemake: Any) -> dict[str, dict[str, int]]:
+    """How many prompts each setting of an artefact has for each need, by its prompt list."""
+    import pandas as pd
+
+    asked, paths = snakemake.params.prompts, snakemake.input.prompt_lists
+    there = [len(pd.read_parquet(path, columns=["prompt_id"])) for path in paths]
+    return {
+        name: {need: min(n, most) for need, n in asked[name].items()}
+        for name, most in zip(dict.fromkeys(snakemake.params.settings), there, strict=True)
+    }
+
+
 def open_store(path: str | Path) -> Store:
     """The store; what it noticed is one line at the rule's end, on the terminal too."""
     from hvp_patching.store import Store
@@ -166,12 +178,10 @@ def _report_stores(rule: str) -> None:
 
 
 @contextmanager
-def measuring(
-    snakemake: Any, verb: str, n_prompts: int | None = None, passes: int = 1
-) -> Iterator[Measurement]:
+def measuring(snakemake: Any, verb: str, passes: int = 1) -> Iterator[Measurement]:
     """What a rule measures on, with its check, and its bar that counts a prompt `passes` times.
 
-    Fields that the rule does not have keep their defaults; `n_prompts` takes the first ones alone.
+    Fields that the rule does not have keep their defaults; its `n_prompts` are the first ones.
     """
     from hvp_patching.measuring.measurement import Measurement
 
@@ -182,7 +192,7 @@ def measuring(
     folder = Path(snakemake.input.model).parent
     files = (wildcards.model, folder, resources.device, snakemake.input.prompts)
     measurement = Measurement.of_files(*files, **options)
-    measurement.prompts = measurement.prompts[:n_prompts]
+    measurement.prompts = measurement.prompts[: params.get("n_prompts")]
     bar = progress(f"{verb} {setting_label(wildcards)}", len(measurement.prompts) * passes)
     with bar, checking(snakemake) as measurement.check:
         measurement.progress = bar.update

@@ -5,7 +5,7 @@ import rule_session
 
 
 def main() -> None:
-    from hvp_patching.reporting.provenance import collect_provenance
+    from hvp_patching.reporting.provenance import collect_provenance, stated_counts
     from hvp_patching.reporting.results import read_results
     from hvp_patching.reporting.tables import load_table
     from hvp_patching.settings import Setting
@@ -16,8 +16,8 @@ def main() -> None:
     options = {name: params[name] for name in ("profile", "direction")} | params.options
     results = read_results(inputs, settings, params.sites, options)
     counts = {
-        setting: len(pd.read_parquet(path, columns=["prompt_id"]))
-        for setting, path in zip(dict.fromkeys(settings), snakemake.input.prompt_lists, strict=True)
+        Setting.parse(name): stated_counts(of_needs)
+        for name, of_needs in rule_session.prompt_counts(snakemake).items()
     }
     models = results["model"]["model"] if "model" in inputs else ()
     places = rule_session.environments(*(path for paths in inputs.values() for path in paths))

@@ -1,6 +1,6 @@
-"""Sweeps: very many estimators on the few components that the top-k error looks at.
+"""Sweeps: many estimators on the few components that the top-k error looks at.
 
-Rule compute_sweep.
+Rules compute_top and compute_sweep.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ from hvp_patching.sites import Component, get_site, layer_sizes, resolve_compone
 
 
 def largest_effects(
-    jets: pd.DataFrame, k: int
+    truth: pd.DataFrame, k: int
 ) -> Mapping[str, tuple[tuple[Component, ...], float]]:
     """Per prompt the k components of largest |Δ|, and max Δ − min Δ over all (section 4.1).
 
-    jets: a jets table with nodes 0 and 1; effects in nats. Components in (layer, index) order;
+    truth: a jets table with nodes 0 and 1; effects in nats. Components in (layer, index) order;
     equal |Δ| are taken in that order. ValueError if a node is missing.
     """
     found = {}
-    for prompt_id, table in jets.groupby("prompt_id", sort=False):
+    for prompt_id, table in truth.groupby("prompt_id", sort=False):
         one = Jets.from_frame(table)
-        truth = (one.at(1.0, 0) - one.at(0.0, 0)).numpy()
-        frame = one.components.assign(truth=truth, size=abs(truth))
+        effects = (one.at(1.0, 0) - one.at(0.0, 0)).numpy()
+        frame = one.components.assign(size=abs(effects))
         top = frame.sort_values(["size", "layer", "index"], ascending=[False, True, True])[:k]
         chosen = sorted((int(i), int(j)) for i, j in zip(top["layer"], top["index"], strict=True))
-        found[str(prompt_id)] = (tuple(chosen), float(truth.max() - truth.min()))
+        found[str(prompt_id)] = (tuple(chosen), float(effects.max() - effects.min()))
     return found
 
 
 def measure_sweep(
     measurement: Measurement,
     store: Store,
-    jets: pd.DataFrame,
+    truth: pd.DataFrame,
     names: Sequence[str],
     k: int,
 ) -> pd.DataFrame:
     """sweep_prompt of every prompt's k components of largest |Δ|.
 
-    jets: a jets table that holds the prompts, with nodes 0 and 1; it picks the components and
+    truth: a jets table that holds the prompts, with nodes 0 and 1; it picks the components and
     gives the added column truth_range, in nats. ValueError as in largest_effects and
     sweep_prompt; CheckFailed.
     """
-    m, largest = measurement, largest_effects(jets, k)
+    m, largest = measurement, largest_effects(truth, k)
 
     def measure(subject: Subject) -> pd.DataFrame:
         tokens = subject.tokens

@@ -47,8 +47,9 @@ def frontier(
     is ``pareto`` among the rows of one n_components, break_even ``Seconds.break_even``. ``EXACT``
     has the error 0; ``SCREENED``_k, among all components alone, is AP of all, then exact patching
     of the k of largest |AP|. Raises ``ScoresError`` where an operation was not measured, AP is not
-    scored, or as ``check_tidy`` does.
+    scored, no prompt is in both, or as ``check_tidy`` does.
     """
+    sweep_errors, scores = _same_prompts(sweep_errors, scores)
     seconds = Seconds(costs)
     every = seconds.n_components
     resampling: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
@@ -71,6 +72,17 @@ def frontier(
     place = {name: costs[name].iloc[0] for name in ("device", "threads")}
     table = table.astype({"on_frontier": bool})
     return table.assign(break_even=seconds.break_even(), **place)
+
+
+def _same_prompts(
+    sweep_errors: pd.DataFrame, scores: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the prompts that both have: errors of other prompts are not to be compared."""
+    common = set(sweep_errors["prompt_id"]) & set(scores["prompt_id"])
+    if not common:
+        raise ScoresError("the sweep and the scores have no prompt in common; compute them again")
+    swept, scored = (table[table["prompt_id"].isin(common)] for table in (sweep_errors, scores))
+    return swept, scored
 
 
 def pareto(cost: pd.Series, error: pd.Series) -> pd.Series:

@@ -24,15 +24,16 @@ CSV = "# "
 class Provenance:
     """Where an artefact's numbers come from.
 
-    ``prompts`` maps settings to their number of prompts; it is empty for an artefact
-    without prompts, whose models are then in ``models``. ``environments`` says in one line where
-    the numbers were computed, "" for an artefact without any. ``notes`` are further lines.
+    ``prompts`` maps settings to their number of prompts, or to ``stated_counts`` where parts of an
+    artefact have different ones; it is empty for an artefact without prompts, whose models are
+    then in ``models``. ``environments`` says in one line where the numbers were computed, "" for
+    an artefact without any. ``notes`` are further lines.
     """
 
     profile: str
     effort: str
     models: tuple[str, ...]
-    prompts: Mapping[Setting, int]
+    prompts: Mapping[Setting, int | str]
     versions: Mapping[str, str]
     commit: str
     notes: tuple[str, ...] = ()
@@ -43,7 +44,7 @@ def collect_provenance(
     profile: str,
     effort: str,
     models: Sequence[str] = (),
-    prompts: Mapping[Setting, int] | None = None,
+    prompts: Mapping[Setting, int | str] | None = None,
     notes: Sequence[str] = (),
     folder: Path | str | None = None,
     environments: Iterable[Environment] | str = (),
@@ -61,6 +62,22 @@ def collect_provenance(
     return Provenance(
         profile, effort, tuple(named), prompts, versions, commit, tuple(notes), places
     )
+
+
+# What prompts are for, as artefacts say it.
+NEEDS = {
+    "top": "largest effects",
+    "all_components": "every component",
+    "sweep": "sweeps",
+    "probes": "probes",
+}
+
+
+def stated_counts(counts: Mapping[str, int]) -> int | str:
+    """The number of prompts, or each need's where they differ: '50 (largest effects), 20 (…)'."""
+    if len(set(counts.values())) == 1:
+        return next(iter(counts.values()))
+    return ", ".join(f"{n} ({NEEDS[need]})" for need, n in counts.items())
 
 
 def package_version(package: str) -> str:

@@ -191,7 +191,7 @@ def make_tables(papers, gpt2="gpt2-small", pythia="pythia-410m", gemma="gemma-2-
         6: made(papers, 6, **lipschitz(gpt2)),
         7: made(papers, 7, **lipschitz(gemma)),
         8: made(papers, 8, one, paired=pairs, tally_ms_hvp=tally(pairs, ["ms_hvp_5"], "ig_10")),
-        9: made(papers, 9, sweep_paired=pairs, sweep_summary=each(ioi, summarize)),
+        9: made(papers, 9, paired=pairs, summary=each(ioi, summarize)),
         10: made(papers, 10, one, overlap_paired=top),
         11: made(papers, 11, medians=each(errors(gpt2, "factual"), medians)),
         12: made(papers, 12, medians=each(corruptions.drop(columns="site"), medians)),

@@ -33,7 +33,7 @@ def made(show, each):
         pairs = each(table, paired, ["ap", "ms_hvp_5"], n_resamples=n_resamples)
         means = each(table, summarize, n_resamples=n_resamples)
         counts = tally(pairs, IHS, "ms_hvp_5")
-        return show("table9", sweep_summary=means, sweep_paired=pairs, tally_ih=counts)
+        return show("table9", summary=means, paired=pairs, tally_ih=counts)
 
     return make
 
@@ -107,14 +107,16 @@ def test_the_fragment_compiles_and_shows_both(shown, provenance, compiles):
 @pytest.mark.parametrize("name", ["ap", "ms_hvp_5"])
 def test_what_the_others_are_set_against_is_needed(made, name):
     rest = {key: share for key, share in SHARES.items() if key != name}
-    with pytest.raises(ReportError, match=f"needs the errors of '{name}'; add it to the sweep"):
+    with pytest.raises(
+        ReportError, match=f"needs the errors of '{name}'; add it to table9_estimators"
+    ):
         made(sweep("m", shares=rest))
 
 
 def test_both_files_are_written(written, tmp_path):
     own = sweep("m", n=4).drop(columns=["model", "task", "corruption"])
     pairs = paired(own, ["ap", "ms_hvp_5"], n_resamples=50)
-    frames = {"sweep_summary": summarize(own), "sweep_paired": pairs}
+    frames = {"summary": summarize(own), "paired": pairs}
     frames["tally_ih"] = tally(pairs, IHS, "ms_hvp_5")
     for name, frame in frames.items():
         frame.to_parquet(tmp_path / name)

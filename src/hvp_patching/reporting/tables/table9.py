@@ -28,17 +28,17 @@ METHODS = {"ms_hvp_5": "ms_hvp", "ih_pi_5": "ih_pi", "ih_dr_3": "ih_dr", "ih_dr_
 def rows(results: Results) -> Iterator[Record]:
     """One line per setting and estimator, AP first, in percent and percentage points.
 
-    p and verdict are the estimator's against MS-HVP; one that was not swept has no line.
+    p and verdict are the estimator's against MS-HVP; one that was not measured has no line.
     """
-    pairs = by_setting(results["sweep_paired"])
-    for setting, group in by_setting(results["sweep_summary"]).items():
+    pairs = by_setting(results["paired"])
+    for setting, group in by_setting(results["summary"]).items():
         swept = records_by_key(group, ("estimator",), str(setting))
         paired = records_by_key(pairs[setting], ("first", "second"), str(setting))
         for needed in (AP, REFERENCE):
             if (needed,) not in swept:
                 raise ReportError(
                     f"{setting}: Table 9 needs the errors of '{needed}'; "
-                    "add it to the sweep's estimators"
+                    "add it to table9_estimators"
                 )
         for estimator in (AP, *METHODS):
             if (estimator,) in swept:
@@ -100,7 +100,7 @@ def comparison_sentence(tally: Record) -> str:
 TABLE = Table(
     name="table9",
     settings="table9",
-    reads={"sweep_summary": "attn_heads", "sweep_paired": "attn_heads", "tally_ih": ""},
+    reads={"summary": "attn_heads", "paired": "attn_heads", "tally_ih": ""},
     columns="model task corruption estimator cost n_prompts top5_rel_error_pct vs_ap_pp "
     "p_vs_ms_hvp verdict_vs_ms_hvp published_pct published_abs_vs_ap_pp",
     rows=rows,
