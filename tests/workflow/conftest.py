@@ -43,8 +43,8 @@ class Checkout:
     root: Path
     config: Mapping[str, Any]
     model: ClassVar[str] = "gpt2-small"
-    jets: ClassVar[str] = f"results/jets/{model}/ioi/name_swap/attn_heads.parquet"
-    jets_log: ClassVar[str] = f"logs/compute_jets/{model}_ioi_name_swap_attn_heads.log"
+    jets: ClassVar[str] = f"results/ranking_jets/{model}/ioi/name_swap/attn_heads.parquet"
+    jets_log: ClassVar[str] = f"logs/compute_ranking_jets/{model}_ioi_name_swap_attn_heads.log"
 
     def command(self, *args: str, **config: Any) -> list[str]:
         """The command line; `config` overrides keys of the configuration."""
@@ -121,7 +121,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def first_run(clean: Checkout, checkpoint: Path) -> tuple[Checkout, Result]:
-    """A checkout with Table 2 of one model, one task and two prompts, and what making it said."""
+    """A checkout with Table 2 of one model, one task and two prompts, and what making it said.
+
+    Beside it the jets of every component at all of the table's nodes.
+    """
     config = {
         "profile": "smoke",
         "models": [Checkout.model],
@@ -131,7 +134,7 @@ def first_run(clean: Checkout, checkpoint: Path) -> tuple[Checkout, Result]:
     }
     built = Checkout(clean.root.with_name("built"), config)
     shutil.copytree(clean.root, built.root, symlinks=True)
-    result = built.snakemake("tables/table2.tex")
+    result = built.snakemake("tables/table2.tex", Checkout.jets)
     assert result.status == 0, result.output
     return built, result
 
@@ -153,7 +156,7 @@ def fork(first_run: tuple[Checkout, Result], tmp_path: Path) -> Iterator[Checkou
 
 @pytest.fixture
 def computed() -> Callable[[Checkout], list[int]]:
-    """Nodes computed for each prompt, in order, as the log of compute_jets says."""
+    """Nodes computed for each prompt, in order, as the log of compute_ranking_jets says."""
 
     def read(checkout: Checkout) -> list[int]:
         return [

@@ -96,8 +96,11 @@ def test_a_full_disk(fork, namespace):
     )
     result = fork.call(*namespace, script)
     assert result.status != 0, result.output
-    line = result.line("compute_jets: ")
-    assert line == "compute_jets: the disk is full; free some space and run the same command again"
+    line = result.line("compute_ranking_jets: ")
+    assert (
+        line
+        == "compute_ranking_jets: the disk is full; free some space and run the same command again"
+    )
     left = {line.removeprefix("left: ") for line in result.output.splitlines() if "left: " in line}
     assert "results/filler" in left
-    assert not {path for path in left if path.startswith("results/jets") or ".part" in path}
+    assert not {path for path in left if path.startswith("results/ranking_jets") or ".part" in path}

@@ -38,12 +38,14 @@ def test_table2_needs_its_own_settings_alone(clean, config, settings):
     result = clean.call("snakemake", "-n", "tables/table2.tex", "--configfile", profile)
     assert result.status == 0, result.output
     jobs = result.jobs()
-    assert jobs["compute_jets"] == jobs["measure_errors"] == settings
-    assert jobs["compute_baseline"] >= settings
+    for rule in ("compute_truth", "compute_top", "measure_top_errors", "measure_summary"):
+        assert jobs[rule] == settings
+    # what every component is measured for stands in other tables
+    assert not {"compute_jets", "compute_ranking_jets", "compute_baseline"} & set(jobs)
     assert jobs["table2"] == 1
     # a user reads one line per job, not its list of source files
     assert "src/hvp_patching" not in result.output
-    assert "Compute jets of" in result.output
+    assert "Measure every component for the largest effects: " in result.output
 
 
 @pytest.fixture(scope="module")
@@ -155,15 +157,18 @@ def test_the_slurm_profile_has_memory_and_a_gpu_for_every_rule_that_loads_a_mode
     loading = {name for name, text in scripts.items() if any(call in text for call in loads)}
     on_a_gpu = {name for name in loading if "device=" in rules[name]}
     assert {"compute_jets", "compute_attention", "describe_model"} <= loading
+    threaded = {name for name in loading if "threads: THREADS" in rules[name]}
+    listed = set(clean.call("snakemake", "--list-rules").output.split())
+    by_loops = {name for name in listed if name.startswith("compute_")}
+    assert {"compute_truth", "compute_ranking_jets", "compute_top", *threaded} <= listed
     resources = profile["set-resources"]
-    assert set(resources) == loading
-    assert all(resources[name]["mem_mb"] >= 64000 for name in loading)
+    assert set(resources) == loading | by_loops
+    assert all(found["mem_mb"] >= 64000 for found in resources.values())
     # the plugin refuses --gres within slurm_extra
-    assert {name for name in loading if resources[name].get("gres") == "gpu:1"} == on_a_gpu
-    assert not [name for name in loading if "slurm_extra" in resources[name]]
-    assert set(profile["set-threads"]) == {
-        name for name in loading if "threads: THREADS" in rules[name]
-    }
+    with_gpu = {name for name, found in resources.items() if found.get("gres") == "gpu:1"}
+    assert with_gpu == on_a_gpu | by_loops
+    assert not [name for name, found in resources.items() if "slurm_extra" in found]
+    assert set(profile["set-threads"]) == threaded | by_loops
 
 
 def test_the_commands_of_the_readme_say_what_they_mean(clean):

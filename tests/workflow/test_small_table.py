@@ -15,6 +15,10 @@ import pandas as pd
 import pytest
 from safetensors.torch import load, save
 
+from hvp_patching.estimators import by_name
+from hvp_patching.measuring.scores import score_estimators
+from hvp_patching.metrics.errors import prompt_errors
+from hvp_patching.reporting.cells import fixed
 from hvp_patching.store import DIGEST_BYTES, MARK
 
 pytestmark = pytest.mark.workflow
@@ -48,13 +52,27 @@ def test_the_table_has_every_column_and_the_papers_numbers_beside_ours(built):
     assert "paper" in built.text("tables/table2.tex")
 
 
+def test_measuring_everything_gives_the_same_table(built):
+    """Largest effects by demand, in the batches of their own, as every component is scored."""
+    jets = pd.read_parquet(built.root / built.jets)
+    names = {"ap": "ap", "hvp": "hvp", "ms_hvp": "ms_hvp_5", "ig": "ig_10", "ih_pi": "ih_pi_5"}
+    scores = score_estimators(jets, [by_name(name) for name in names.values()])
+    errors = prompt_errors(scores, k=5).groupby("estimator")["top_k_relative_error"].mean()
+    table = pd.read_csv(built.root / "tables/table2.csv", comment="#").set_index("method")
+    for method, name in names.items():
+        found, expected = table.loc[method, "top5_rel_error_pct"], 100 * errors[name]
+        assert found == pytest.approx(expected, rel=1e-4)  # float32, in other batches
+        assert fixed(found) == fixed(expected)
+
+
 def test_what_a_run_prints_is_lines(first_run):
     built, result = first_run
     output = result.output
-    assert f"jets {built.model}/ioi: 2.0 of 2 prompts" in output
+    for rule in ("truth", "top", "ranking_jets"):
+        assert f"{rule} {built.model}/ioi: 2.0 of 2 prompts" in output
+        assert output.count(f"{rule} {built.model}/ioi: ") <= 3
     assert "\r" not in output
-    assert output.count(f"jets {built.model}/ioi: ") <= 3
-    assert f"Compute jets of {built.model}/ioi" in output
+    assert f"Measure every component for the largest effects: {built.model}/ioi" in output
 
 
 def test_a_second_call_does_nothing_and_says_so(built):
@@ -85,7 +103,7 @@ def test_a_local_checkpoints_content_is_an_input(built, checkpoint, name):
     finally:
         path.write_bytes(content)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert {"prepare_model", "build_prompts", "compute_jets", "compute_baseline"} <= set(jobs)
+    assert {"prepare_model", "build_prompts", "compute_truth", "compute_top"} <= set(jobs)
     assert jobs["table2"] == 1
 
 
@@ -99,8 +117,8 @@ def test_another_entry_of_the_registry_reruns_nothing(fork):
     ("engine", "rerun"),
     [
         ({"memory_gb": 1, "device": "cpu"}, set()),
-        ({"backend": "autograd"}, {"compute_jets"}),
-        ({"dtype": "float64"}, {"compute_jets", "compute_baseline"}),
+        ({"backend": "autograd"}, {"compute_truth", "compute_top"}),
+        ({"dtype": "float64"}, {"compute_truth", "compute_top"}),
     ],
     ids=["memory and device", "backend", "dtype"],
 )
@@ -131,14 +149,14 @@ def test_a_wrong_number_in_the_store_stops_the_rule_with_one_line(fork):
     (fork.root / fork.jets).unlink()
     result = fork.snakemake(fork.jets, env={"HVP_CHECK": "1"}, check="off")
     assert result.status != 0
-    line = result.line("compute_jets: check: prompt 'ioi-")
+    line = result.line("compute_ranking_jets: check: prompt 'ioi-")
     assert " by finite differences (tolerance " in line
     assert ", order " in line
     assert not (fork.root / fork.jets).exists()
 
 
 def test_one_prompt_more_computes_one_prompt(fork, computed):
-    assert computed(fork) == [16, 16]
+    assert computed(fork) == [15, 15]  # f(1) was there, for the table
     result = fork.snakemake(fork.jets, prompts={"quick": {"ioi": 3}})
     assert result.status == 0, result.output
     assert computed(fork) == [0, 0, 16]
@@ -165,8 +183,8 @@ def test_deleted_jets_come_back_from_the_store_and_a_damaged_entry_is_computed_a
     assert f"store entry {name} is damaged (checksum differs); computing it again" in fork.text(
         fork.jets_log
     )
-    assert result.line("compute_jets: ") == (
-        "compute_jets: results/store: 1 entry damaged, renamed .damaged and computed again "
+    assert result.line("compute_ranking_jets: ") == (
+        "compute_ranking_jets: results/store: 1 entry damaged, renamed .damaged and computed again "
         f"(first: {name}, checksum differs)"
     )
     pd.testing.assert_frame_equal(pd.read_parquet(fork.root / fork.jets), jets)
