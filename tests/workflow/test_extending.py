@@ -58,7 +58,7 @@ def test_the_table_is_built_on_the_new_task_with_the_new_methods(extended):
     assert f"`{COMMAND}`" in extended.text("docs/extending.md")
     result = extended.call(*COMMAND.split())
     assert result.status == 0, result.output
-    assert result.jobs()["compute_baseline"] == 2
+    assert result.jobs()["compute_top"] == 1
     table = pd.read_csv(extended.root / "tables/table19.csv", comment="#")
     assert table["method"].tolist() == ["hvp", "simpson", "far_ap"]
     assert (table["task"] == "country").all()

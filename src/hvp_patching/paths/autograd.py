@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import DynamicCache
@@ -37,6 +38,7 @@ from hvp_patching.sites import Hook, layer_of, n_layers
 
 Grown = Callable[[str, int, Hook], torch.Tensor]  # (hook's name, n_rows, hook) -> their logits
 Way = Callable[[BaseRun, str, int, Hook], torch.Tensor]
+_WAYS: WeakKeyDictionary[Any, dict[tuple[str, bool], Way]] = WeakKeyDictionary()
 
 
 def autograd_jets(
@@ -84,7 +86,14 @@ def _pass(run: BaseRun, grown: Grown, rows: Sequence[Row], order: int) -> torch.
     with torch.enable_grad(), DecomposedLayerNorm():
         logits = grown(hook, len(rows), _patch(run, rows, t))
         columns = derivatives(run.metric(logits), t, order)
+    check_unmoved(run, rows, columns[0])
     return torch.stack([c.detach().double() for c in columns], dim=-1).cpu()
+
+
+def check_unmoved(run: BaseRun, rows: Sequence[Row], f: torch.Tensor) -> None:
+    """ValueError unless the rows at t = 0 have the unpatched run's own value."""
+    unmoved = torch.tensor([row.node == 0.0 for row in rows])
+    check_met(run, f.detach().cpu()[unmoved], "a batch of patched rows")
 
 
 def _patch(run: BaseRun, rows: Sequence[Row], t: torch.Tensor) -> Hook:
@@ -97,16 +106,17 @@ def _patch(run: BaseRun, rows: Sequence[Row], t: torch.Tensor) -> Hook:
 def growing(run: BaseRun) -> Grown:
     """How the model's batch grows at each kind of hook, found by a pass of two unpatched rows.
 
-    Returns a function (hook's name, n_rows, hook) -> logits. It raises ValueError where no way
-    gives the unpatched run's own value in every row.
+    Asked once of every model, layer and kind of hook, with a prefix and without. Returns a function
+    (hook's name, n_rows, hook) -> logits. It raises ValueError where no way gives the unpatched
+    run's own value in every row.
     """
-    ways: dict[str, Way] = {}
+    ways = _WAYS.setdefault(run.model, {})
 
     def grown(name: str, n_rows: int, hook: Hook) -> torch.Tensor:
-        kind = name.replace(f"blocks.{layer_of(name)}.", "")
-        if kind not in ways:
-            ways[kind] = _way(run, name)
-        return ways[kind](run, name, n_rows, hook)
+        key = (name, run.prefix is not None)
+        if key not in ways:
+            ways[key] = _way(run, name)
+        return ways[key](run, name, n_rows, hook)
 
     return grown
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from hvp_patching.isolation import isolated
-from hvp_patching.paths.autograd import Grown, growing, rows_per_pass
+from hvp_patching.paths.autograd import Grown, check_unmoved, growing, rows_per_pass
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.jets import normalise_request
 from hvp_patching.paths.metric import LOGPROB, AnyMetric
@@ -174,6 +174,7 @@ def _pass(run: BaseRun, grown: Grown, rows: Sequence[Row]) -> tuple[torch.Tensor
         (gradient,) = torch.autograd.grad(f.sum(), shift, create_graph=True)
         f1 = _dot(gradient, direction)
         (product,) = torch.autograd.grad(f1.sum(), shift)
+    check_unmoved(run, rows, f)
     jets = torch.stack([f.detach(), f1.detach(), _dot(product, direction)], dim=-1)
     own = [_flat(p[row.patch.where(run.start)]) for row, p in zip(rows, product, strict=True)]
     return jets.cpu(), torch.stack(own).double().cpu()
