@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-SMALLEST_SAMPLE = 6  # prompts: 2 * 0.5**6 = 0.031, the first exact test that reaches p < 0.05
+SMALLEST_SAMPLE = 6  # prompts that differ: 2 * 0.5**6 = 0.031, the first exact test below 0.05
 ALPHA = 0.05  # below this p, a comparison is decided
 
 # Operations of a cost table, beside ``derivative``'s and the baselines, which have their own names

@@ -56,7 +56,7 @@ for result, analysis in overall(config).items():
         resources:
             mem_mb=2000,
         params:
-            result="tally",
+            result=result,
             reads=list(analysis.reads),
             function=analysis.function,
             options=dict(analysis.options),
