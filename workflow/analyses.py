@@ -66,6 +66,7 @@ def analyses(config: Config) -> dict[str, Analysis]:
         "recovery": Analysis("ranking.top_k_recovery", ("scores",)),
         "ranking": Analysis("ranking.rank_agreement", ("scores",)),
         "case_study": Analysis("ranking.case_study", ("scores",)),
+        "head_roles": Analysis("roles.assign_roles", ("roles",)),
         "absolute_errors": Analysis("absolute.absolute_errors", ("scores",), resamples),
         "prefix": Analysis("prefix.reduction_by_prefix", ("scores",), trivial),
         "reliability": Analysis("diagnosis.reliability_table", ("scores",), trivial),

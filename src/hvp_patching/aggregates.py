@@ -18,6 +18,7 @@ from hvp_patching.frames import (
     COSTS,
     PROBES,
     PROMPTS,
+    ROLE_SCORES,
     SCORES,
     SWEEP,
     Frame,
@@ -26,7 +27,10 @@ from hvp_patching.frames import (
 )
 from hvp_patching.settings import KEY, Setting
 
-READ = (PROMPTS, SCORES, SWEEP, CONVERGENCE_SWEEP, PROBES, COSTS, Frame("model", {"model": "id"}))
+READ = (
+    *(PROMPTS, SCORES, SWEEP, CONVERGENCE_SWEEP, PROBES, ROLE_SCORES, COSTS),
+    Frame("model", {"model": "id"}),
+)
 _SIGNS = [sign + sure for sign in ("lower", "higher") for sure in ("", "_sure", "_survives")]
 MEANINGS = {
     **{column: what for frame in READ for column, what in frame.columns.items()},
@@ -102,6 +106,7 @@ MEASURED = {
     "ranking": "estimator kendall_tau spearman ndcg_at_5 ndcg_at_10 ndcg_at_20 "
     "ndcg_effect_at_5 ndcg_effect_at_10 ndcg_effect_at_20 n_components n_prompts",
     "case_study": "layer index truth ap hvp rho rank_truth rank_ap rank_hvp misranked n_prompts",
+    "head_roles": "layer index role score",
     "absolute_errors": "estimator n_prompts n_components n_records mae relative_to_ap "
     + _REDUCTION,
     "prefix": "n_prompts reduction",

@@ -111,7 +111,10 @@ LIGHT = ("estimators", "failures", "files", "frames", "places", "settings")
 
 
 # what computes, which neither a table nor a notebook may import, directly or through others
-COMPUTING = ("hvp_patching.metrics", "scipy", "sklearn", "numpy.random")
+COMPUTING = (
+    *("hvp_patching.metrics", "hvp_patching.measuring", "hvp_patching.circuits.attention"),
+    *("scipy", "sklearn", "numpy.random"),
+)
 
 
 def imports(tree: ast.AST) -> set[str]:

@@ -98,7 +98,11 @@ def component_name(site: str) -> str:
 
 
 def published_component(site: str) -> str:
-    """Id of a site in the published tables; its own name where they have none."""
+    """Id of a site in the published tables; its own name where they have none.
+
+    ``ReportError`` as ``component_name``.
+    """
+    component_name(site)
     return PUBLISHED_COMPONENTS.get(site, site)
 
 
