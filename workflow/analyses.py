@@ -34,7 +34,10 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Overall(Analysis):
-    """An analysis of the settings of one configuration key together; reads one result of each."""
+    """An analysis of the settings of one configuration key together; reads one result of each.
+
+    Without a key it reads another result of several settings.
+    """
 
     settings: str = ""
     site: str = "attn_heads"
@@ -73,6 +76,7 @@ def analyses(config: Config) -> dict[str, Analysis]:
         "recovery": Analysis("ranking.top_k_recovery", ("ranking_scores",)),
         "ranking": Analysis("ranking.rank_agreement", ("ranking_scores",)),
         "case_study": Analysis("ranking.case_study", ("scores",)),
+        "head_roles": Analysis("roles.assign_roles", ("roles",)),
         "absolute_errors": Analysis("absolute.absolute_errors", ("scores",), resamples),
         "prefix": Analysis("prefix.reduction_by_prefix", ("scores",), trivial),
         "reliability": Analysis("diagnosis.reliability_table", ("scores",), trivial),
@@ -97,17 +101,20 @@ def analyses(config: Config) -> dict[str, Analysis]:
 
 def overall(config: Config) -> dict[str, Overall]:
     """Every analysis of several settings together, by the name of its result."""
+    columns = [name for name in config["table2_columns"].values() if name != "ap"]
     ihs = ["ih_pi_5", "ih_dr_3", "ih_dr_5"]
+    beside_ap = {"firsts": columns, "second": "ap"}
+    equal_cost = {"firsts": ["ms_hvp_5"], "second": "ig_10"}
+    beside_ms_hvp = {"firsts": ["ap", *ihs], "second": "ms_hvp_5"}
+    gim = {"firsts": ["gim"], "second": "ap"}
     return {
-        "tally_ms_hvp": Overall(
-            "paired.tally", ("paired",), {"firsts": ["ms_hvp_5"], "second": "ig_10"}, "table2"
-        ),
-        "tally_ih": Overall(
-            "paired.tally", ("paired",), {"firsts": ihs, "second": "ms_hvp_5"}, "table9"
-        ),
-        "tally_gim": Overall(
-            "paired.tally", ("overlap_paired",), {"firsts": ["gim"], "second": "ap"}, "table2"
-        ),
+        "marks_table2": Overall("paired.marks", ("paired",), beside_ap, "table2"),
+        "marks_table8": Overall("paired.marks", ("paired",), equal_cost, "table2"),
+        "marks_table9": Overall("paired.marks", ("paired",), beside_ms_hvp, "table9"),
+        "marks_table10": Overall("paired.marks", ("overlap_paired",), gim, "table2"),
+        "tally_ms_hvp": Overall("paired.tally", ("marks_table8",), equal_cost),
+        "tally_ih": Overall("paired.tally", ("marks_table9",), beside_ms_hvp | {"firsts": ihs}),
+        "tally_gim": Overall("paired.tally", ("marks_table10",), gim),
     }
 
 

@@ -77,9 +77,9 @@ FIGURES = {
     "figure8": Figure("figure08_quartiles", KINDS, _heads("auroc")),
     "figure9": Figure("figure09_prompts", (KINDS, "table13"), _heads("prefix")),
     "figure10": Figure("figure10_head_map", CASE, _heads("case_study", "circuit")),
-    "figure11": Figure("figure11_roles", CASE, _heads("case_study", "circuit", "roles")),
+    "figure11": Figure("figure11_roles", CASE, _heads("case_study", "circuit", "head_roles")),
     "figure12": Figure(
-        "figure12_attention", CASE, _heads("case_study", "circuit", "roles", "attention")
+        "figure12_attention", CASE, _heads("case_study", "circuit", "head_roles", "attention")
     ),
     "convergence": Figure("convergence", "table2", _heads("convergence")),
     "frontier": Figure("frontier", "frontier", _heads("frontier")),

@@ -11,6 +11,7 @@ from code_inputs import PACKAGE, ROOT, SRC, project_file
 from snakemake.exceptions import WorkflowError
 
 from hvp_patching.models.content import checkpoint_content
+from hvp_patching.places import SITES
 from hvp_patching.settings import Setting
 
 # What prompts are for: top-k errors, all there are; or `fewer_prompts`
@@ -90,7 +91,7 @@ def baselines(config: Mapping[str, Any], wildcards: Any) -> list[str]:
 
 def neurons_per_layer(config: Mapping[str, Any], wildcards: Any) -> int | None:
     """How many of a layer's components are measured; None for all of them."""
-    if wildcards.site in ("mlp_pre", "mlp_post"):
+    if wildcards.site in SITES and SITES[wildcards.site].sampled:
         return int(config["neurons_per_layer"][config["effort"]])
     return None
 

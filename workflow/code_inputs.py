@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import atexit
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from snakemake.exceptions import WorkflowError
+
+from hvp_patching.files import WriteError, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC, PACKAGE, SCRIPTS = "src", "hvp_patching", "workflow/scripts"
@@ -227,12 +228,8 @@ class Memory:
         """Whole or not at all; a folder that cannot be written goes without."""
         if not self.changed:
             return
-        partial = CACHE.with_name(f".{CACHE.name}.{os.getpid()}")
-        text = json.dumps({"of": [FORMAT, str(ROOT)], "files": self.entries})
-        with suppress(OSError):
-            CACHE.parent.mkdir(exist_ok=True)
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(CACHE)
+        with suppress(WriteError):
+            write_text(CACHE, json.dumps({"of": [FORMAT, str(ROOT)], "files": self.entries}))
 
 
 MEMORY = Memory()

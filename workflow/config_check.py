@@ -25,6 +25,7 @@ from jsonschema.exceptions import best_match  # noqa: E402
 if _absent is None:
     del sys.modules["rfc3987_syntax"]
 
+from hvp_patching.places import SITES  # noqa: E402
 from hvp_patching.settings import Setting  # noqa: E402
 
 SCHEMA = Path(__file__).resolve().parent / "schemas" / "config.schema.yaml"
@@ -51,7 +52,9 @@ Validator = validators.extend(  # to JSON Schema 1e30 is a whole number
 
 @cache
 def _schema() -> dict[str, Any]:
-    return dict(yaml.load(SCHEMA.read_text(encoding="utf-8"), Loader=Loader))
+    schema = dict(yaml.load(SCHEMA.read_text(encoding="utf-8"), Loader=Loader))
+    schema["$defs"]["site"] |= {"enum": list(SITES)}
+    return schema
 
 
 def default_file(workflow: Any, name: str) -> str:

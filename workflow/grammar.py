@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-SETTING = "{model}/{task}/{corruption}/{site}"
-SETTING_LOG = "{model}_{task}_{corruption}_{site}"
+MODEL = "{model}"
+PROMPT_LIST = f"{MODEL}/{{task}}/{{corruption}}"
+SETTING = f"{PROMPT_LIST}/{{site}}"
+SETTING_LOG = SETTING.replace("/", "_")
+STORE = "results/store"
 
 PATHS = {
+    "weights": "data/models/{model}/hvp_model.json",  # the manifest of prepared weights
     "model": "results/models/{model}.json",  # a model as loaded
-    "prompts": "results/prompts/{model}/{task}/{corruption}.parquet",  # validated, tokenised pairs
+    "prompts": f"results/prompts/{PROMPT_LIST}.parquet",  # validated, tokenised pairs
+    "dropped": f"results/prompts/{PROMPT_LIST}_dropped.csv",  # those that do not fit
     "truth": f"results/truth/{SETTING}.parquet",  # f(0) and f(1) of every component
     "jets": f"results/jets/{SETTING}.parquet",  # f, f', f'' at nodes of the path
     "baseline": f"results/baselines/{SETTING}/{{baseline}}.parquet",
@@ -19,9 +24,10 @@ PATHS = {
     "sweep": f"results/sweeps/{SETTING}.parquet",  # very many estimators, the same components
     "convergence_sweep": f"results/convergence/{SETTING}.parquet",  # many steps, two precisions
     "costs": f"results/timing/costs/{SETTING}.parquet",  # seconds of the operations
-    "attention": "results/attention/{model}/{task}/{corruption}.parquet",
-    "roles": "results/attention/{model}/{task}/{corruption}_roles.parquet",
+    "attention": f"results/attention/{PROMPT_LIST}.parquet",
+    "roles": f"results/attention/{PROMPT_LIST}_roles.parquet",
     "circuit": "data/circuits/{model}_{task}.csv",  # a published circuit
+    "comparison": "results/comparison.csv",  # every published number beside ours
 }
 
 
@@ -33,3 +39,23 @@ def path_of(name: str) -> str:
 def path_of_overall(name: str) -> str:
     """File of an analysis of several settings."""
     return f"results/metrics/{name}.parquet"
+
+
+def table_file(name: str, ending: str = "tex") -> str:
+    """A table, typeset or as ``csv``."""
+    return f"tables/{name}.{ending}"
+
+
+def figure_file(name: str, ending: str = "pdf") -> str:
+    """A figure, or what it shows as ``csv``."""
+    return f"figures/{name}.{ending}"
+
+
+def log_of(rule: str, of: str = "", ending: str = "log") -> str:
+    """Log of a rule, one for each value of the wildcards in ``of``, such as ``SETTING``."""
+    return f"logs/{rule}/{of.replace('/', '_')}.{ending}" if of else f"logs/{rule}.{ending}"
+
+
+def timing_of(rule: str, of: str) -> str:
+    """Seconds and memory of a rule's jobs, one file for each value of the wildcards in ``of``."""
+    return f"results/timing/{rule}/{of.replace('/', '_')}.tsv"

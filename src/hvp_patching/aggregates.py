@@ -19,6 +19,7 @@ from hvp_patching.frames import (
     PROBES,
     PROMPTS,
     RANKING_SCORES,
+    ROLE_SCORES,
     SCORES,
     SWEEP,
     TOP,
@@ -29,11 +30,16 @@ from hvp_patching.frames import (
 from hvp_patching.settings import KEY, Setting
 
 MODEL = Frame("model", {"model": "id"})
-READ = (PROMPTS, SCORES, RANKING_SCORES, TOP, SWEEP, CONVERGENCE_SWEEP, PROBES, COSTS, MODEL)
+READ = (
+    *(PROMPTS, SCORES, RANKING_SCORES, TOP, SWEEP, CONVERGENCE_SWEEP, PROBES, ROLE_SCORES),
+    *(COSTS, MODEL),
+)
+_SIGNS = [sign + sure for sign in ("lower", "higher") for sure in ("", "_sure", "_survives")]
 MEANINGS = {
     **{column: what for frame in READ for column, what in frame.columns.items()},
     **holding("count", "n_prompts", "n_all_prompts", "n_records", "n_components", "n_nontrivial"),
-    **holding("count", "n", "n_zero_local", "n_unreliable", "wins", "ties", "losses", "k", "steps"),
+    **holding("count", "n", "n_zero_local", "n_unreliable", "wins", "ties", "losses"),
+    **holding("count", "undecided", "k", "steps"),
     "value": "mean or median over prompts, or what a statistic is worth",
     **holding("end of the 95% prompt bootstrap", "ci_low", "ci_high"),
     **holding("smallest or largest of a prompt", "lowest", "highest"),
@@ -45,11 +51,13 @@ MEANINGS = {
     **holding("mean over prompts, a fraction", "first_value", "second_value", "error"),
     **holding("difference of fractions", "difference", "smallest", "largest"),
     "p": "paired bootstrap over prompts, two-sided",
-    "verdict": "of the first: win, tie or loss",
-    "weak": "count of decisions on fewer than frames.SMALLEST_SAMPLE prompts",
-    **holding(
-        "count by the sign of the difference", "lower", "higher", "lower_sure", "higher_sure"
-    ),
+    "p_smallest": "the smallest p that so many prompts can support",
+    "decidable": "true or false: p_smallest is below frames.ALPHA",
+    "verdict": "of the first: win, tie or loss; undecided where n is too small for any test",
+    "q": "p adjusted for all decidable comparisons of a table (Benjamini-Hochberg)",
+    "survives": "true or false: q is below frames.ALPHA",
+    **holding("name", "task", "corruption"),
+    **holding("count by the sign of the difference", *_SIGNS),
     "overlap": "fraction of the k of a top list",
     **holding("rank correlation, no unit", "kendall_tau", "spearman", "pearson"),
     **holding("no unit", *(f"ndcg{by}_at_{k}" for by in ("", "_effect") for k in (5, 10, 20))),
@@ -78,7 +86,10 @@ MEANINGS = {
 }
 
 _METHOD = "estimator cost n_prompts value ci_low ci_high lowest highest"
-_PAIR = "first second first_value second_value difference ci_low ci_high p n_prompts verdict"
+_PAIR = (
+    "first second first_value second_value difference ci_low ci_high p p_smallest decidable "
+    "n_prompts verdict"
+)
 _REDUCTION = "reduction reduction_low reduction_high"
 _ROW = "prompt_id layer index"
 MEASURED = {
@@ -99,6 +110,7 @@ MEASURED = {
     "ranking": "estimator kendall_tau spearman ndcg_at_5 ndcg_at_10 ndcg_at_20 "
     "ndcg_effect_at_5 ndcg_effect_at_10 ndcg_effect_at_20 n_components n_prompts",
     "case_study": "layer index truth ap hvp rho rank_truth rank_ap rank_hvp misranked n_prompts",
+    "head_roles": "layer index role score",
     "absolute_errors": "estimator n_prompts n_components n_records mae relative_to_ap "
     + _REDUCTION,
     "prefix": "n_prompts reduction",
@@ -118,12 +130,20 @@ MEASURED = {
     "truth_rounding estimate_rounding floor cause",
     "frontier": "estimator cost n_prompts error ci_low ci_high n_components seconds "
     "seconds_per_component forward_equivalents on_frontier break_even device threads",
-    "tally": "n wins ties losses weak lower lower_sure higher higher_sure smallest largest",
+    "marks": f"model task corruption {_PAIR} q survives",
+    "tally": f"n wins ties losses undecided {' '.join(_SIGNS)} smallest largest",
 }
 FRAMES: Mapping[str, Frame] = {frame.name: frame for frame in READ} | {
     name: Frame(name, {column: MEANINGS[column] for column in columns.split()})
     for name, columns in MEASURED.items()
 }
+OVERALL = ("marks", "tally")  # results of several settings together start with these words
+
+
+def overall_frame(name: str) -> Frame | None:
+    """The frame of a result of several settings, such as tally_gim; None for other results."""
+    kind = name.partition("_")[0]
+    return FRAMES[kind] if kind in OVERALL else None
 
 
 def read_result(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-SMALLEST_SAMPLE = 6  # prompts: 2 * 0.5**6 = 0.031, the first exact test that reaches p < 0.05
+SMALLEST_SAMPLE = 6  # prompts that differ: 2 * 0.5**6 = 0.031, the first exact test below 0.05
 ALPHA = 0.05  # below this p, a comparison is decided
 
 # Operations of a cost table, beside ``derivative``'s and the baselines, which have their own names
@@ -19,6 +19,16 @@ FORWARD, BASE_RUN, PATCHING, REVERSE = "forward", "base_run", "patching", "rever
 # Methods that no score holds; the second is followed by k, as in ap_then_patching_10
 EXACT, SCREENED = "activation_patching", "ap_then_patching"
 COUNTS = (1, 10)  # of components computed at once, beside all of them
+# Roles of heads by their attention, in the order in which ties are decided. A pattern has no sign,
+# so a head that moves the target and one that suppresses it look alike: hence "-like".
+ROLES = (
+    "previous token",
+    "duplicate token",
+    "induction",
+    "S-inhibition-like",
+    "name mover-like",
+)
+NO_ROLE = "other"
 
 
 def derivative(node: float, order: int) -> str:
@@ -78,6 +88,11 @@ PROBES = Frame(
     | {"delta_norm": "norm of the patch, in units of the activation"}
     | holding("nats per cubed unit of the activation", "lipschitz", "lipschitz_scalar"),
     "probe again",
+)
+ROLE_SCORES = Frame(
+    "roles",
+    COMPONENT | {"role": "one of ROLES", "score": "mean probability of attention, in [0, 1]"},
+    "read the attention patterns again",
 )
 PLACE = {"device": "cpu or cuda", "threads": "count"}
 COSTS = Frame(

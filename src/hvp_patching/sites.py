@@ -1,112 +1,57 @@
-"""What can be patched: named sites, the hook each one reads and writes, and its components."""
+"""What can be patched: sites and their components in a model, and runs that read and write there.
+
+The sites themselves are those of `places`, and importable from here too.
+"""
 
 from __future__ import annotations
 
 import operator
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from hvp_patching.failures import architecture, one_line, out_of_memory
 from hvp_patching.isolation import isolated
+from hvp_patching.places import (
+    SITES,
+    Hooks,
+    Place,
+    Site,
+    get_site,
+    layer_of,
+    no_position,
+    place,
+    short,
+    spoken,
+)
+
+__all__ = [
+    "PLAIN_OUTPUTS",
+    "SITES",
+    "Component",
+    "Hook",
+    "Hooks",
+    "Place",
+    "Site",
+    "configuration",
+    "get_site",
+    "layer_of",
+    "layer_sizes",
+    "n_layers",
+    "place",
+    "record",
+    "resolve_components",
+    "run_model",
+    "sample_components",
+    "spoken",
+]
 
 Component = tuple[int, int]  # (layer, index)
 Hook = Callable[..., Any]
 # What a configuration may ask of a model beside or instead of logits.
 PLAIN_OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
-
-
-@dataclass(frozen=True)
-class Site:
-    """One kind of component: a hook per layer and the axis that tells its components apart.
-
-    `axis` is the activation's component axis, counted from the end (hook_z is
-    [batch, position, head, d_head], so -2); None where the layer is one single component. `width`
-    names the number in the model's configuration that the axis has (the last one where `axis` is
-    None); None for neurons, which prove themselves otherwise (paths/site_proof.py).
-    """
-
-    name: str
-    hook: str
-    axis: int | None
-    width: str | None = None
-
-    @property
-    def label(self) -> str:
-        """How messages name it."""
-        return f"site '{self.name}'"
-
-    def hook_name(self, layer: int) -> str:
-        """Full TransformerLens name of the site's hook in `layer`."""
-        return f"blocks.{layer}.{self.hook}"
-
-    def names(self, layers: int) -> tuple[str, ...]:
-        """The site's hook in every layer."""
-        return tuple(self.hook_name(layer) for layer in range(layers))
-
-    def part(self, index: int) -> tuple[int, ...]:
-        """Where a component lies in an activation, behind the position: a patch's `part`."""
-        return () if self.axis is None else (index,)
-
-    def n_components(self, activation: torch.Tensor) -> int:
-        """Number of components in one layer, read off its activation [batch, position, ...]."""
-        return 1 if self.axis is None else activation.shape[self.axis]
-
-    def check(self, model: Any, name: str, activation: torch.Tensor) -> None:
-        """ValueError where the hook holds another shape than the site's."""
-        if activation.ndim != (4 if self.axis == -2 else 3):
-            raise ValueError(_no_position(model, self, name, activation))
-        expected = self.width and getattr(model.cfg, self.width)
-        actual = activation.shape[-1 if self.axis is None else self.axis]
-        if expected and actual != expected:
-            raise ValueError(
-                f"{self.label}: {_short(name)} is {actual} wide{place(name)} of "
-                f"{architecture(model)}, whose configuration says {self.width} = {expected}"
-            )
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """A few hooks by their full TransformerLens names: where patches of one's own are put."""
-
-    hooks: tuple[str, ...]
-
-    @property
-    def label(self) -> str:
-        """How messages name them."""
-        more = len(self.hooks) - 1
-        return f"hook '{self.hooks[0]}'" + f" and {more} more" * bool(more)
-
-    def names(self, layers: int) -> tuple[str, ...]:
-        """The hooks."""
-        return self.hooks
-
-    def check(self, model: Any, name: str, activation: torch.Tensor) -> None:
-        """Any width will do."""
-
-
-Place = Site | Hooks
-
-SITES: dict[str, Site] = {
-    site.name: site
-    for site in (
-        Site("attn_heads", "attn.hook_z", -2, "n_heads"),
-        Site("mlp_pre", "mlp.hook_pre", -1),
-        Site("mlp_post", "mlp.hook_post", -1),
-        Site("mlp_out", "hook_mlp_out", None, "d_model"),
-        Site("resid_post", "hook_resid_post", None, "d_model"),
-    )
-}
-
-
-def get_site(name: str) -> Site:
-    """Look a site up by name; ValueError lists the known ones (section 4.1, component types)."""
-    if name not in SITES:
-        raise ValueError(f"unknown site '{name}'; choose one of: {', '.join(SITES)}")
-    return SITES[name]
 
 
 def resolve_components(site: Site, sizes: Sequence[int], requested: Any) -> tuple[Component, ...]:
@@ -243,7 +188,7 @@ def _checked(
     model: Any, ids: torch.Tensor, at: Place, name: str, calls: Sequence[Any]
 ) -> torch.Tensor:
     """The one activation that the hook saw, if it is what the place says."""
-    hook = _short(name)
+    hook = short(name)
     if not calls:
         raise ValueError(f"{at.label}: {hook} never runs in this model")
     if len(calls) > 1:
@@ -254,41 +199,7 @@ def _checked(
     (activation,) = calls
     shape = tuple(getattr(activation, "shape", ()))
     if len(shape) < 3 or shape[:2] != tuple(ids.shape) or not activation.is_floating_point():
-        raise ValueError(_no_position(model, at, name, activation, ids.shape[1]))
+        raise ValueError(no_position(model, at, name, activation, ids.shape[1]))
     result: torch.Tensor = activation
     at.check(model, name, result)
     return result
-
-
-def _no_position(
-    model: Any, at: Place, name: str, activation: Any, tokens: int | None = None
-) -> str:
-    shape = tuple(getattr(activation, "shape", ()))
-    tokens = shape[1] if tokens is None else tokens
-    return (
-        f"{at.label}: {_short(name)} holds {shape or type(activation).__name__}{place(name)} of "
-        f"{architecture(model)}, which is not one activation for each of {tokens} tokens"
-    )
-
-
-def place(name: str) -> str:
-    """Where a hook lies, as messages tell it: ' in layer 3', or ' at hook_embed'."""
-    layer = layer_of(name)
-    return f" at {name}" if layer is None else f" in layer {layer}"
-
-
-def spoken(name: str) -> str:
-    """A hook as messages tell it: 'attn.hook_z of layer 3', or its name outside the blocks."""
-    layer = layer_of(name)
-    return name if layer is None else f"{_short(name)} of layer {layer}"
-
-
-def _short(name: str) -> str:
-    return name if layer_of(name) is None else name.split(".", 2)[2]
-
-
-def layer_of(hook: str) -> int | None:
-    """The block of a hook by its full name; None for one that lies outside the blocks."""
-    parts = hook.split(".", 2)
-    inside = len(parts) == 3 and parts[0] == "blocks" and parts[1].isdecimal()
-    return int(parts[1]) if inside else None

@@ -38,3 +38,19 @@ def test_the_page_lists_the_rooms_in_their_order():
     section = PAGE.partition("## The rooms\n")[2].partition("\n## ")[0]
     rows = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`.*?) \|", section, re.M)]
     assert [set(row) for row in rows] == [set(line.split(" | ")) for line in layers]
+
+
+def test_the_families_of_random_models_are_listed_once():
+    lists = re.compile(r"[\[(]\s*(\"tiny-[a-z0-9]+\",\s*){4}\"tiny-")
+    paths = [
+        path for folder in ("src", "tests", "workflow") for path in (ROOT / folder).rglob("*.py")
+    ]
+    assert [path.name for path in paths if lists.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_the_readme_has_no_time_or_size_of_a_run():
+    """Results stand in files that a command makes; typed ones grow old."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    measured = re.compile(r"[0-9] (?:ms|s|minutes|seconds|GB|MB|times)\b")
+    assert not measured.findall(text)
+    assert measured.findall("took 28 minutes, 2.7 GB") == ["8 minutes", "7 GB"]

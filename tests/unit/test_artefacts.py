@@ -11,7 +11,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from hvp_patching.aggregates import FRAMES
+from hvp_patching.aggregates import FRAMES, overall_frame
 from hvp_patching.reporting.tables import load_table, numbered_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,11 +43,25 @@ def test_every_analysis_is_a_function_with_these_options_and_a_frame(name, analy
     module, function = analysis.function.split(".")
     found = getattr(importlib.import_module(f"hvp_patching.metrics.{module}"), function)
     inspect.signature(found).bind(*analysis.reads, **analysis.options)
-    assert name in FRAMES or name in OVERALL
+    assert name in FRAMES or (name in OVERALL and overall_frame(name))
     for read in analysis.reads:
-        assert read in FRAMES
-        assert read in ANALYSES or read in grammar.PATHS
+        assert read in FRAMES or overall_frame(read)
+        assert read in ANALYSES or read in grammar.PATHS or read in OVERALL
     assert (ROOT / "src/hvp_patching" / f"{analysis.module}.py").is_file()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("name", OVERALL)
+def test_an_analysis_of_several_settings_reads_each_of_them(name, profile):
+    config = load(profile)
+    analysis = OVERALL[name]
+    names = artefacts.settings_of(config, analysis.settings)
+    paths = artefacts.result_files(config, analysis.reads[0], names, analysis.site)
+    # a tally counts a table's marks, so that it cannot count another family of comparisons
+    assert len(paths) == (len(names) if names else 1)
+    assert bool(names) == (analysis.reads[0] not in OVERALL)
+    if name.startswith("tally"):
+        assert analysis.reads[0].startswith("marks_")
 
 
 def test_every_analysis_is_read_by_an_artefact_or_another_analysis():

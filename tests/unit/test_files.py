@@ -1,5 +1,7 @@
+import ast
 import errno
 import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -55,3 +57,29 @@ def test_folder_that_is_a_file(tmp_path):
     (tmp_path / "tables").write_text("")
     with pytest.raises(WriteError, match=r"could not write .*a\.csv"):
         write_text(tmp_path / "tables" / "a.csv", "x")
+
+
+ROOT = Path(__file__).parents[2]
+WRITERS = ("src/hvp_patching/files.py", "src/hvp_patching/store.py")
+
+
+def renames(source: str) -> list[int]:
+    """Lines that put a file in another's place: os.replace(a, b) and path.replace(b)."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    attributes = [node for node in calls if isinstance(node.func, ast.Attribute)]
+    return [
+        node.lineno
+        for node in attributes
+        if node.func.attr == "replace"
+        and (len(node.args) == 1 or ast.unparse(node.func) == "os.replace")
+        and not node.keywords
+    ]
+
+
+def test_there_is_one_atomic_writer_and_the_stores():
+    paths = [*(ROOT / "src").rglob("*.py"), *(ROOT / "workflow").rglob("*.py")]
+    found = [
+        str(path.relative_to(ROOT)) for path in paths if renames(path.read_text(encoding="utf-8"))
+    ]
+    assert sorted(found) == sorted(WRITERS)
+    assert renames("partial.replace(path)\nos.replace(a, b)\n'a'.replace('b', 'c')") == [1, 2]

@@ -89,24 +89,32 @@ def test_unknown_names_are_refused():
         hvp_patching.path_jet  # noqa: B018
 
 
-@pytest.mark.parametrize("folder", ["metrics", "reporting"])
+@pytest.mark.parametrize("folder", ["metrics", "reporting", ""])
 def test_metrics_and_tables_need_no_torch(folder):
     """Neither torch nor transformer_lens is loaded by the package, its metrics or its tables."""
     names = [
         ".".join(("hvp_patching", *path.relative_to(SOURCE).with_suffix("").parts))
         for path in sorted((SOURCE / folder).rglob("*.py"))
     ]
+    names = names if folder else [f"hvp_patching.{name}" for name in LIGHT]
     code = (
         f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
         "print(*{'torch', 'transformer_lens'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert len(names) > 10
+    assert len(names) > 10 or not folder
     assert done.stdout.strip() == ""
 
 
+# what the workflow asks while it reads its rules
+LIGHT = ("estimators", "failures", "files", "frames", "places", "settings")
+
+
 # what computes, which neither a table nor a notebook may import, directly or through others
-COMPUTING = ("hvp_patching.metrics", "scipy", "sklearn", "numpy.random")
+COMPUTING = (
+    *("hvp_patching.metrics", "hvp_patching.measuring", "hvp_patching.circuits.attention"),
+    *("scipy", "sklearn", "numpy.random"),
+)
 
 
 def imports(tree: ast.AST) -> set[str]:

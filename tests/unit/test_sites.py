@@ -1,10 +1,17 @@
 """Sites: hooks, component axes, and which components a request means."""
 
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from hvp_patching.reporting.names import component_name, published_component
+from hvp_patching.reporting.tables.components import neuron_notes
 from hvp_patching.sites import (
     SITES,
+    Site,
     get_site,
     layer_sizes,
     n_layers,
@@ -23,6 +30,26 @@ SHAPES = {
 
 def test_the_table_is_complete():
     assert set(SITES) == set(SHAPES)
+    assert all(site.heading for site in SITES.values())
+    assert [name for name, site in SITES.items() if site.sampled] == ["mlp_pre", "mlp_post"]
+
+
+def test_a_site_of_ones_own_is_known_everywhere(monkeypatch):
+    """To the configuration, the sampling of neurons and the tables: nothing else lists sites."""
+    own = Site("attn_out", "hook_attn_out", None, "d_model", "Attention output", sampled=True)
+    monkeypatch.setitem(SITES, own.name, own)
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "workflow"))
+    choices = importlib.import_module("choices")
+    config_check = importlib.import_module("config_check")
+    config_check._schema.cache_clear()
+    assert config_check._schema()["$defs"]["site"]["enum"] == [*SITES]
+    config_check._schema.cache_clear()
+    config = {"effort": "quick", "neurons_per_layer": {"quick": 4}}
+    sites = [SimpleNamespace(site=name) for name in (own.name, "attn_heads", "gone")]
+    assert [choices.neurons_per_layer(config, wildcards) for wildcards in sites] == [4, None, None]
+    assert component_name(own.name) == "Attention output"
+    assert published_component(own.name) == own.name
+    assert neuron_notes([], [own.name]) == ["Neurons: a seeded sample of every layer's."]
 
 
 @pytest.mark.parametrize("name", SHAPES)

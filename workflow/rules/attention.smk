@@ -2,21 +2,22 @@
 
 from choices import ALL_COMPONENTS, prompts_for
 from code_inputs import script_code
+from grammar import PROMPT_LIST, log_of, path_of, timing_of
 
 
 rule compute_attention:
     """Attention patterns of the clean run, and roles that heads play in them."""
     input:
         code=script_code("compute_attention"),
-        model="data/models/{model}/hvp_model.json",
-        prompts="results/prompts/{model}/{task}/{corruption}.parquet",
+        model=path_of("weights"),
+        prompts=path_of("prompts"),
     output:
-        patterns="results/attention/{model}/{task}/{corruption}.parquet",
-        roles="results/attention/{model}/{task}/{corruption}_roles.parquet",
+        patterns=path_of("attention"),
+        roles=path_of("roles"),
     log:
-        "logs/compute_attention/{model}_{task}_{corruption}.log",
+        log_of("compute_attention", PROMPT_LIST),
     benchmark:
-        "results/timing/compute_attention/{model}_{task}_{corruption}.tsv"
+        timing_of("compute_attention", PROMPT_LIST)
     conda:
         "../envs/library.yaml"
     threads: THREADS

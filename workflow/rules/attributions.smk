@@ -5,7 +5,7 @@ Device and memory are resources, not params: they change no number, so they must
 
 from choices import ALL_COMPONENTS, TOP, baselines, neurons_per_layer, prompts_for
 from code_inputs import script_code
-from grammar import SETTING_LOG, path_of
+from grammar import SETTING, STORE, log_of, path_of, timing_of
 
 THREADS = (
     workflow.resource_settings.cores or 1
@@ -25,15 +25,15 @@ for jets, (reader, need, estimators) in JETS.items():
             f"compute_{jets}"
         input:
             code=script_code("compute_jets"),
-            model="data/models/{model}/hvp_model.json",
+            model=path_of("weights"),
             prompts=path_of("prompts"),
         output:
             jets=path_of(jets),
             config=path_of(jets).replace(".parquet", ".json"),
         log:
-            f"logs/compute_{jets}/{SETTING_LOG}.log",
+            log_of(f"compute_{jets}", SETTING),
         benchmark:
-            f"results/timing/compute_{jets}/{SETTING_LOG}.tsv"
+            timing_of(f"compute_{jets}", SETTING)
         conda:
             "../envs/library.yaml"
         threads: THREADS
@@ -52,7 +52,7 @@ for jets, (reader, need, estimators) in JETS.items():
             direction=config["direction"],
             backend=config["engine"]["backend"],
             dtype=config["engine"]["dtype"],
-            store="results/store",
+            store=STORE,
         message:
             f"Measure every component for {reader}"
             ": {wildcards.model}/{wildcards.task} at {wildcards.site}"
@@ -66,14 +66,14 @@ rule compute_baseline:
         code=lambda wildcards: script_code(
             "compute_baseline", f"baselines/{wildcards.baseline}"
         ),
-        model="data/models/{model}/hvp_model.json",
+        model=path_of("weights"),
         prompts=path_of("prompts"),
     output:
         path_of("baseline"),
     log:
-        f"logs/compute_baseline/{SETTING_LOG}_{{baseline}}.log",
+        log_of("compute_baseline", f"{SETTING}/{{baseline}}"),
     benchmark:
-        f"results/timing/compute_baseline/{SETTING_LOG}_{{baseline}}.tsv"
+        timing_of("compute_baseline", f"{SETTING}/{{baseline}}")
     conda:
         "../envs/library.yaml"
     threads: THREADS
@@ -89,7 +89,7 @@ rule compute_baseline:
         ),
         direction=config["direction"],
         dtype=config["engine"]["dtype"],
-        store="results/store",
+        store=STORE,
     message:
         "Compute {wildcards.baseline} of {wildcards.model}/{wildcards.task} at {wildcards.site}"
     script:
@@ -111,9 +111,9 @@ for scores, jets in (("scores", "jets"), ("ranking_scores", "ranking_jets")):
         output:
             path_of(scores),
         log:
-            f"logs/score_{jets}/{SETTING_LOG}.log",
+            log_of(f"score_{jets}", SETTING),
         benchmark:
-            f"results/timing/score_{jets}/{SETTING_LOG}.tsv"
+            timing_of(f"score_{jets}", SETTING)
         conda:
             "../envs/library.yaml"
         resources:

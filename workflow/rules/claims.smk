@@ -2,6 +2,7 @@
 
 from artefacts import compared
 from code_inputs import project_file, script_code
+from grammar import log_of, path_of, table_file
 
 
 rule compare_with_paper:
@@ -10,19 +11,19 @@ rule compare_with_paper:
         code=script_code(
             "compare_with_paper", *(f"reporting/tables/{name}" for name in compared())
         ),
-        tables=expand("tables/{name}.csv", name=compared()),
+        tables=[table_file(name, "csv") for name in compared()],
         published=expand(
             project_file("data/published/table{number:02d}.csv"),
             number=[2, 3, 4, *range(6, 19)],
         ),
     output:
         report(
-            "results/comparison.csv",
+            path_of("comparison"),
             caption="../report/comparison.rst",
             category="Comparison",
         ),
     log:
-        "logs/compare_with_paper.log",
+        log_of("compare_with_paper"),
     conda:
         "../envs/library.yaml"
     resources:

@@ -2,19 +2,19 @@
 
 from choices import BASELINE_MODULES, named_baselines
 from code_inputs import script_code
-from grammar import SETTING, SETTING_LOG
+from grammar import SETTING, log_of, path_of
 
 
 rule measure_costs:
     """Seconds of a forward pass, an exact patch, and each kind of derivative, in one run."""
     input:
         code=script_code("measure_costs", *named_baselines(config["sweep_estimators"])),
-        model="data/models/{model}/hvp_model.json",
-        prompts="results/prompts/{model}/{task}/{corruption}.parquet",
+        model=path_of("weights"),
+        prompts=path_of("prompts"),
     output:
-        f"results/timing/costs/{SETTING}.parquet",
+        path_of("costs"),
     log:
-        f"logs/measure_costs/{SETTING_LOG}.log",
+        log_of("measure_costs", SETTING),
     conda:
         "../envs/library.yaml"
     threads: THREADS

@@ -3,7 +3,7 @@
 from analyses import analyses, overall
 from artefacts import result_files, settings_of
 from code_inputs import script_code
-from grammar import SETTING, SETTING_LOG, path_of, path_of_overall
+from grammar import SETTING, log_of, path_of, path_of_overall
 
 for result, analysis in analyses(config).items():
 
@@ -16,7 +16,7 @@ for result, analysis in analyses(config).items():
         output:
             path_of(result),
         log:
-            f"logs/measure_{result}/{SETTING_LOG}.log",
+            log_of(f"measure_{result}", SETTING),
         conda:
             "../envs/library.yaml"
         resources:
@@ -50,13 +50,13 @@ for result, analysis in overall(config).items():
         output:
             path_of_overall(result),
         log:
-            f"logs/measure_{result}.log",
+            log_of(f"measure_{result}"),
         conda:
             "../envs/library.yaml"
         resources:
             mem_mb=2000,
         params:
-            result="tally",
+            result=result,
             reads=list(analysis.reads),
             function=analysis.function,
             options=dict(analysis.options),

@@ -2,6 +2,7 @@
 
 from artefacts import FIGURES, artefact, prompt_files
 from code_inputs import notebook_closure, project_file
+from grammar import figure_file, log_of
 
 for figure, line in FIGURES.items():
     spec, notebook = artefact(config, line), f"notebooks/{line.notebook}.ipynb"
@@ -17,13 +18,13 @@ for figure, line in FIGURES.items():
             prompt_lists=prompt_files(config, spec),
         output:
             pdf=report(
-                f"figures/{figure}.pdf",
+                figure_file(figure),
                 caption=f"../report/{figure}.rst",
                 category="Figures",
             ),
-            csv=f"figures/{figure}.csv",
+            csv=figure_file(figure, "csv"),
         log:
-            f"logs/{figure}.ipynb",
+            log_of(figure, ending="ipynb"),
         conda:
             "../envs/library.yaml"
         resources:

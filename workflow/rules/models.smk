@@ -2,6 +2,7 @@
 
 from choices import checkpoint_files, checkpoint_identity, model_source, prompt_data
 from code_inputs import script_code, sources, weights_code
+from grammar import MODEL, log_of, path_of, timing_of
 
 
 rule prepare_model:
@@ -15,11 +16,11 @@ rule prepare_model:
         ),
         checkpoint=lambda wildcards: checkpoint_files(config, wildcards.model),
     output:
-        "data/models/{model}/hvp_model.json",
+        path_of("weights"),
     log:
-        "logs/prepare_model/{model}.log",
+        log_of("prepare_model", MODEL),
     benchmark:
-        "results/timing/prepare_model/{model}.tsv"
+        timing_of("prepare_model", MODEL)
     conda:
         "../envs/library.yaml"
     resources:
@@ -39,13 +40,13 @@ rule describe_model:
     """Read layers, heads and widths off the loaded model (Table 1)."""
     input:
         code=script_code("describe_model"),
-        model="data/models/{model}/hvp_model.json",
+        model=path_of("weights"),
     output:
-        "results/models/{model}.json",
+        path_of("model"),
     log:
-        "logs/describe_model/{model}.log",
+        log_of("describe_model", MODEL),
     benchmark:
-        "results/timing/describe_model/{model}.tsv"
+        timing_of("describe_model", MODEL)
     conda:
         "../envs/library.yaml"
     resources:

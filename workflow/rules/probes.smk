@@ -2,21 +2,21 @@
 
 from choices import PROBES, prompts_for
 from code_inputs import script_code
-from grammar import SETTING_LOG, path_of
+from grammar import SETTING, STORE, log_of, path_of, timing_of
 
 
 rule compute_probes:
     """Vector Hessian–vector products at three points of every path (appendix B.2)."""
     input:
         code=script_code("compute_probes"),
-        model="data/models/{model}/hvp_model.json",
+        model=path_of("weights"),
         prompts=path_of("prompts"),
     output:
         path_of("probes"),
     log:
-        f"logs/compute_probes/{SETTING_LOG}.log",
+        log_of("compute_probes", SETTING),
     benchmark:
-        f"results/timing/compute_probes/{SETTING_LOG}.tsv"
+        timing_of("compute_probes", SETTING)
     conda:
         "../envs/library.yaml"
     threads: THREADS
@@ -30,7 +30,7 @@ rule compute_probes:
         nodes=config["probe_nodes"],
         direction=config["direction"],
         dtype=config["engine"]["dtype"],
-        store="results/store",
+        store=STORE,
     message:
         "Probe the Hessian along the paths of {wildcards.model}/{wildcards.task}"
     script:

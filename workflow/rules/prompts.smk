@@ -2,6 +2,7 @@
 
 from choices import n_prompts, prepends_bos, prompt_data
 from code_inputs import prompt_sources, script_code
+from grammar import PROMPT_LIST, log_of, path_of, timing_of
 
 
 rule build_prompts:
@@ -11,15 +12,15 @@ rule build_prompts:
             *script_code("build_prompts"),
             *prompt_sources(wildcards.task),
         ],
-        model="data/models/{model}/hvp_model.json",
+        model=path_of("weights"),
         data=lambda wildcards: prompt_data(wildcards.task),
     output:
-        prompts="results/prompts/{model}/{task}/{corruption}.parquet",
-        dropped="results/prompts/{model}/{task}/{corruption}_dropped.csv",
+        prompts=path_of("prompts"),
+        dropped=path_of("dropped"),
     log:
-        "logs/build_prompts/{model}_{task}_{corruption}.log",
+        log_of("build_prompts", PROMPT_LIST),
     benchmark:
-        "results/timing/build_prompts/{model}_{task}_{corruption}.tsv"
+        timing_of("build_prompts", PROMPT_LIST)
     conda:
         "../envs/library.yaml"
     resources:

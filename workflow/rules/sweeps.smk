@@ -8,7 +8,7 @@ from choices import (
     top_estimators,
 )
 from code_inputs import script_code
-from grammar import SETTING_LOG, path_of
+from grammar import SETTING, STORE, log_of, path_of, timing_of
 
 # Estimators of the components of largest effect, which the top-k error needs, and on how many
 # prompts: those of the tables, and very many for the figures of error against cost.
@@ -25,15 +25,15 @@ for sweep, (need, estimators_of) in SWEEPS.items():
             code=lambda wildcards, chosen=estimators_of: script_code(
                 "compute_sweep", *named_baselines(chosen(wildcards))
             ),
-            model="data/models/{model}/hvp_model.json",
+            model=path_of("weights"),
             prompts=path_of("prompts"),
             truth=path_of("truth"),
         output:
             path_of(sweep),
         log:
-            f"logs/compute_{sweep}/{SETTING_LOG}.log",
+            log_of(f"compute_{sweep}", SETTING),
         benchmark:
-            f"results/timing/compute_{sweep}/{SETTING_LOG}.tsv"
+            timing_of(f"compute_{sweep}", SETTING)
         conda:
             "../envs/library.yaml"
         threads: THREADS
@@ -49,7 +49,7 @@ for sweep, (need, estimators_of) in SWEEPS.items():
             direction=config["direction"],
             backend=config["engine"]["backend"],
             dtype=config["engine"]["dtype"],
-            store="results/store",
+            store=STORE,
         message:
             f"Run the estimators of '{sweep}'"
             " on the largest effects of {wildcards.model}/{wildcards.task}"
@@ -63,15 +63,15 @@ rule compute_convergence:
         code=script_code(
             "compute_convergence", *named_baselines(config["convergence_estimators"])
         ),
-        model="data/models/{model}/hvp_model.json",
+        model=path_of("weights"),
         prompts=path_of("prompts"),
         truth=path_of("truth"),
     output:
         path_of("convergence_sweep"),
     log:
-        f"logs/compute_convergence/{SETTING_LOG}.log",
+        log_of("compute_convergence", SETTING),
     benchmark:
-        f"results/timing/compute_convergence/{SETTING_LOG}.tsv"
+        timing_of("compute_convergence", SETTING)
     conda:
         "../envs/library.yaml"
     threads: THREADS
@@ -87,7 +87,7 @@ rule compute_convergence:
         dtypes=["float32", "float64"],
         direction=config["direction"],
         backend=config["engine"]["backend"],
-        store="results/store",
+        store=STORE,
     message:
         "Follow estimators of {wildcards.model}/{wildcards.task} to their limit"
     script:

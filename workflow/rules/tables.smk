@@ -2,6 +2,7 @@
 
 from artefacts import FIGURES, TABLES, artefact, caption_of, prompt_files
 from code_inputs import project_file, script_code
+from grammar import log_of, table_file
 
 from hvp_patching.reporting.tables import about, load_table
 
@@ -22,13 +23,13 @@ for table in TABLES:
             ),
         output:
             tex=report(
-                f"tables/{table}.tex",
+                table_file(table),
                 caption=caption_of(table),
                 category="Tables",
             ),
-            csv=f"tables/{table}.csv",
+            csv=table_file(table, "csv"),
         log:
-            f"logs/{table}.log",
+            log_of(table),
         conda:
             "../envs/library.yaml"
         resources:

@@ -7,7 +7,7 @@ import rule_session
 
 
 def main() -> None:
-    from hvp_patching.aggregates import FRAMES, read_result
+    from hvp_patching.aggregates import FRAMES, overall_frame, read_result
     from hvp_patching.settings import Setting
 
     params, paths = snakemake.params, snakemake.input.data
@@ -17,12 +17,13 @@ def main() -> None:
         inputs = [read_result(params.reads[0], paths, settings)]
     else:
         inputs = [
-            FRAMES[name].check(pd.read_parquet(path), path)
+            (overall_frame(name) or FRAMES[name]).check(pd.read_parquet(path), path)
             for name, path in zip(params.reads, paths, strict=True)
         ]
     module, function = params.function.split(".")
     analyse = getattr(importlib.import_module(f"hvp_patching.metrics.{module}"), function)
-    table = FRAMES[params.result].check(analyse(*inputs, **params.options))
+    frame = overall_frame(params.result) or FRAMES[params.result]
+    table = frame.check(analyse(*inputs, **params.options))
     rule_session.save_table(table, snakemake.output[0])
 
 

@@ -9,7 +9,6 @@ from hvp_patching.circuits.known import known_circuit, read_circuit
 
 if TYPE_CHECKING:
     from hvp_patching.circuits.attention import (
-        assign_roles,
         attention_patterns,
         mean_role_scores,
         patterns_frame,
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "assign_roles",
     "attention_patterns",
     "known_circuit",
     "mean_role_scores",

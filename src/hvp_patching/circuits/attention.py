@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from hvp_patching.frames import ROLES
 from hvp_patching.isolation import isolated
 from hvp_patching.paths.base_run import check_eval_mode
 from hvp_patching.paths.precision import keep_precision
@@ -17,17 +18,6 @@ from hvp_patching.sites import n_layers, run_model
 PATTERN = "blocks.{layer}.attn.hook_pattern"
 ROW_SUM_TOLERANCE = 1e-4  # float32 softmax rows add up to 1 within about 1e-6
 HEAD = ["layer", "index"]
-OTHER = "other"
-ROLE_THRESHOLD = 0.3  # six times an even spread over a prompt of 20 tokens
-# In the order in which ties are decided. An attention pattern has no sign, so a head that moves
-# the target and one that suppresses it look alike: hence "-like".
-ROLES = (
-    "previous token",
-    "duplicate token",
-    "induction",
-    "S-inhibition-like",
-    "name mover-like",
-)
 
 
 @isolated()
@@ -160,20 +150,3 @@ def mean_role_scores(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
         raise ValueError("no role scores given; measure at least one prompt")
     groups = pd.concat(collected).groupby([*HEAD, "role"], sort=False)["score"]
     return groups.agg(score="mean", n_prompts="count").reset_index()
-
-
-def assign_roles(scores: pd.DataFrame, threshold: float = ROLE_THRESHOLD) -> pd.DataFrame:
-    """One role per head, that of its largest score: layer, index, role, score, by layer and index.
-
-    "other" where no score reaches `threshold` (a probability). ValueError for a threshold outside
-    [0, 1].
-    """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"the role threshold is {threshold:g}; give a probability in [0, 1]")
-    defined = scores.assign(score=scores["score"].fillna(-1.0))
-    best = defined.loc[defined.groupby(HEAD)["score"].idxmax(), [*HEAD, "role", "score"]]
-    best = best.assign(
-        role=best["role"].where(best["score"] >= threshold, OTHER),
-        score=best["score"].where(best["score"] >= 0),
-    )
-    return best.sort_values(HEAD).reset_index(drop=True)

@@ -1,24 +1,33 @@
-"""Two methods on the same prompts: their difference, who wins, and how often."""
+"""Two methods on the same prompts: their difference, who wins, and how often.
+
+A comparison whose prompts are too few for any test is undecided, which is neither win, tie nor
+loss. Of many comparisons some win by chance: ``marks`` says which of a table's hold when the share
+of false ones among them is kept below ``ALPHA``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from hvp_patching.frames import ALPHA, SMALLEST_SAMPLE
+from hvp_patching.frames import ALPHA
 from hvp_patching.metrics.errors import ScoresError
 from hvp_patching.metrics.resampling import (
+    DECIMALS,
     bootstrap_interval,
     paired_bootstrap_p,
     significance_mark,
+    smallest_p,
 )
 
-Verdict = Literal["win", "tie", "loss"]
+Verdict = Literal["win", "tie", "loss", "undecided"]
 COLUMNS = (
     *("first", "second", "first_value", "second_value", "difference", "ci_low", "ci_high"),
-    *("p", "n_prompts", "verdict"),
+    *("p", "p_smallest", "decidable", "n_prompts", "verdict"),
 )
 VERDICTS: dict[str, Verdict] = {"better": "win", "none": "tie", "worse": "loss"}
 
@@ -37,10 +46,10 @@ def paired_comparison(
 
     ``errors`` is ``prompt_errors``' table of one setting. Returns first, second, first_value,
     second_value, difference (first - second) with ci_low, ci_high (percentile bootstrap over
-    prompts, level 1 - alpha), all fractions; p; n_prompts; verdict: ``win`` where the first's
-    error is lower at p < alpha (higher, if that is better), ``loss`` the reverse, else ``tie``.
-    One prompt has no interval and no p; with fewer than ``SMALLEST_SAMPLE`` prompts a win or loss
-    means little.
+    prompts, level 1 - alpha), all fractions; p; p_smallest (``smallest_p``); decidable: whether
+    that is below alpha; n_prompts; verdict: ``undecided`` where it is not, else ``win`` where the
+    first's error is lower at p < alpha (higher, if that is better), ``loss`` the reverse, or
+    ``tie``. One prompt has no interval and no p.
     Raises ``ScoresError`` where an estimator or a prompt is missing. Table 8.
     """
     table = errors.pivot(index="prompt_id", columns="estimator", values=column)
@@ -52,6 +61,8 @@ def paired_comparison(
             raise ScoresError(f"estimator '{name}' has no {column} for prompt '{prompt}'")
     ours, theirs = table[first].to_numpy(), table[second].to_numpy()
     p = paired_bootstrap_p(ours, theirs, n_resamples=n_resamples, seed=seed)
+    p_smallest = smallest_p(ours, theirs, n_resamples)
+    lower, higher = (theirs, ours) if higher_is_better else (ours, theirs)
     low, high = bootstrap_interval(
         ours - theirs, "mean", n_resamples=n_resamples, level=1 - alpha, seed=seed
     )
@@ -64,10 +75,12 @@ def paired_comparison(
         "ci_low": low,
         "ci_high": high,
         "p": p,
+        "p_smallest": p_smallest,
+        "decidable": p_smallest < alpha,
         "n_prompts": len(table),
-        "verdict": VERDICTS[
-            significance_mark(*((theirs, ours) if higher_is_better else (ours, theirs)), p, alpha)
-        ],
+        "verdict": VERDICTS[significance_mark(lower, higher, p, alpha)]
+        if p_smallest < alpha
+        else "undecided",
     }
 
 
@@ -108,20 +121,35 @@ def paired(
     return pd.DataFrame(rows, columns=[*by, *COLUMNS])
 
 
-# Differences of rounding alone are none: shares are multiples of 1/k.
-DECIMALS = 11
+def marks(comparisons: pd.DataFrame, firsts: Sequence[str], second: str) -> pd.DataFrame:
+    """The frame ``marks``: the comparisons of a table, those of ``firsts`` with ``second``.
 
-
-def tally(comparisons: pd.DataFrame, firsts: Sequence[str], second: str) -> pd.DataFrame:
-    """The frame ``tally``, one row: how ``firsts`` fare against ``second`` in all settings.
-
-    ``comparisons`` has the rows of the frame ``paired`` of several settings. Wins and losses are
-    the verdicts; lower and higher count the signs of the differences, lower_sure and higher_sure
-    those at p < ``ALPHA``; smallest and largest are differences, NaN without any comparison.
+    ``comparisons`` has the rows of the frame ``paired`` of several settings. q is Benjamini and
+    Hochberg's adjusted p over all decidable rows, of the larger of p and p_smallest, for they take
+    p-values that are no smaller than chance makes them; NaN for the others. Where it is below
+    ``ALPHA`` the verdict ``survives``: always one at p < ``ALPHA``.
     """
     chosen = comparisons["first"].isin(firsts) & (comparisons["second"] == second)
     rows = comparisons[chosen]
-    verdicts, sure = rows["verdict"], rows["p"] < ALPHA
+    decidable = rows["decidable"].to_numpy(dtype=bool)
+    q = np.full(len(rows), np.nan)
+    if decidable.any():
+        p = rows.loc[decidable, ["p", "p_smallest"]].astype(float).max(axis=1)
+        q[decidable] = stats.false_discovery_control(p, method="bh")
+    return rows.assign(q=q, survives=q < ALPHA)
+
+
+def tally(marked: pd.DataFrame, firsts: Sequence[str], second: str) -> pd.DataFrame:
+    """The frame ``tally``, one row: how ``firsts`` fare against ``second`` in all settings.
+
+    ``marked`` is the frame ``marks``. Wins, ties, losses and undecided are the verdicts; lower and
+    higher count the signs of the differences, lower_sure and higher_sure those of wins and losses,
+    lower_survives and higher_survives those that survive; smallest and largest are differences,
+    NaN without any comparison.
+    """
+    rows = marked[marked["first"].isin(firsts) & (marked["second"] == second)]
+    verdicts, survives = rows["verdict"], rows["survives"].astype(bool)
+    sure = verdicts.isin(["win", "loss"])
     difference = rows["difference"].astype(float).round(DECIMALS)
     return pd.DataFrame(
         {
@@ -129,11 +157,13 @@ def tally(comparisons: pd.DataFrame, firsts: Sequence[str], second: str) -> pd.D
             "wins": int((verdicts == "win").sum()),
             "ties": int((verdicts == "tie").sum()),
             "losses": int((verdicts == "loss").sum()),
-            "weak": int(((verdicts != "tie") & (rows["n_prompts"] < SMALLEST_SAMPLE)).sum()),
+            "undecided": int((verdicts == "undecided").sum()),
             "lower": int((difference < 0).sum()),
             "lower_sure": int(((difference < 0) & sure).sum()),
+            "lower_survives": int(((difference < 0) & survives).sum()),
             "higher": int((difference > 0).sum()),
             "higher_sure": int(((difference > 0) & sure).sum()),
+            "higher_survives": int(((difference > 0) & survives).sum()),
             "smallest": rows["difference"].min(),
             "largest": rows["difference"].max(),
         }

@@ -2,8 +2,9 @@
 
 Prompts, not components, are resampled: components of one prompt are not independent. With few
 prompts all of this is weak. Two prompts have three distinct resamples and an interval no wider
-than the two values, and they reach p < 0.05 whenever both differ in the same direction; an exact
-sign test cannot reach 0.05 with fewer than ``frames.SMALLEST_SAMPLE`` prompts. Tables must say so.
+than the two values, and their bootstrap has p < 0.05 whenever both differ in the same direction,
+as happens every second time where neither method is better. ``smallest_p`` says from how many
+prompts on a mark means anything.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from scipy import stats
 Statistic = Literal["mean", "median"]
 Mark = Literal["better", "worse", "none"]
 
+# Differences of rounding alone are none: errors and overlaps are fractions.
+DECIMALS = 11
 STATISTICS: dict[str, Callable[..., NDArray[np.float64]]] = {"mean": np.mean, "median": np.median}
 
 
@@ -135,6 +138,20 @@ def paired_bootstrap_p(
     means = difference[drawn].mean(axis=1)
     tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
     return min(1.0, 2 * (tail + 1) / (n_resamples + 1))
+
+
+def smallest_p(values: ArrayLike, reference: ArrayLike, n_resamples: int = 1000) -> float:
+    """The smallest two-sided p that so many prompts can support, whatever their differences.
+
+    ``values`` and ``reference`` are [n_prompts], m of which differ. Where neither method is better,
+    all m differences have one sign with probability 2^(1 - m): the smallest p of the exact sign
+    and signed-rank tests, and how often ``paired_bootstrap_p`` is 2 / (n_resamples + 1) by chance
+    alone. The larger of the two numbers, at most 1. Raises ``BootstrapError`` where the lengths
+    differ.
+    """
+    ours, theirs = _paired(values, reference)
+    differing = np.count_nonzero(np.round(ours - theirs, DECIMALS))
+    return min(1.0, max(0.5 ** (differing - 1), 2 / (n_resamples + 1)))
 
 
 def significance_mark(

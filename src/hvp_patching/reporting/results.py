@@ -10,11 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from hvp_patching.aggregates import FRAMES, read_result
+from hvp_patching.aggregates import FRAMES, overall_frame, read_result
 from hvp_patching.settings import KEY, Setting, only_setting
 
 Record = dict[str, Any]
-OVERALL = "tally"  # results of several settings together start with this word
 
 
 class ReportError(ValueError):
@@ -70,9 +69,9 @@ def read_results(
         if name == "model":
             models = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
             frames[name] = FRAMES[name].check(pd.DataFrame(models))
-        elif name.startswith(OVERALL):
+        elif frame := overall_frame(name):
             (path,) = paths
-            frames[name] = FRAMES[OVERALL].check(pd.read_parquet(path), path)
+            frames[name] = frame.check(pd.read_parquet(path), str(path))
         else:
             frames[name] = read_result(name, paths, settings, sites)
     return Results(frames, settings, options or {})

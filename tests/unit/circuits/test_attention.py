@@ -11,14 +11,13 @@ import torch
 from transformer_lens.head_detector import HEAD_NAMES, detect_head
 
 from hvp_patching.circuits.attention import (
-    OTHER,
-    ROLES,
-    assign_roles,
     attention_patterns,
     mean_role_scores,
     patterns_frame,
     role_scores,
 )
+from hvp_patching.frames import NO_ROLE, ROLES
+from hvp_patching.metrics.roles import assign_roles
 from hvp_patching.models.tiny import FAMILIES, build_tiny
 from hvp_patching.prompts.pair import TokenPair, encode
 
@@ -248,10 +247,10 @@ def test_every_head_gets_the_role_of_its_largest_score():
     )
     found = assign_roles(scores, threshold=0.4)
     expected = scores_of(
-        (0, 0, OTHER, 0.39),
+        (0, 0, NO_ROLE, 0.39),
         (0, 1, "induction", 0.4),
         (1, 0, "duplicate token", 0.7),
-        (1, 1, OTHER, math.nan),
+        (1, 1, NO_ROLE, math.nan),
     )
     pd.testing.assert_frame_equal(found, expected)
 

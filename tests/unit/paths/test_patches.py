@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import hvp_patching as hp
+from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths import Jets, Patch, gauss_newton_form, path_jets, site_attribution
 from hvp_patching.paths.precision import keep_precision
 from hvp_patching.screening import screen_flag_fix
 from hvp_patching.sites import SITES
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
 BACKENDS = ("taylor", "autograd")
 NODES = (0.0, 0.5)
 STEP = 0.02

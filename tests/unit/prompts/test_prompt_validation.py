@@ -7,6 +7,7 @@ import re
 import pandas as pd
 import pytest
 
+from hvp_patching.files import WriteError
 from hvp_patching.prompts import (
     TASKS,
     PromptError,
@@ -149,18 +150,19 @@ def test_what_is_dropped_is_reported_in_order_with_its_reason(model):
 
 
 def test_too_few_prompts_names_need_fit_and_commonest_reason(make_model, tmp_path, monkeypatch):
-    text = refused(make_model("single"), "ioi", "name_swap", 10**6)
+    single, triples = make_model("single"), make_model("triples")  # from the usual data
+    text = refused(single, "ioi", "name_swap", 10**6)
     assert text.endswith("every candidate fits, there are no more")
     (tmp_path / "greater_than.yaml").write_text("nouns: [war, siege]\n")
     monkeypatch.setenv("HVP_PATCHING_DATA", str(tmp_path))
     # Of 02 to 98, the years 90 to 98 have no tens digit above them.
-    text = refused(make_model("single"), "greater_than", "random_token", 180)
+    text = refused(single, "greater_than", "random_token", 180)
     assert text.startswith(
         "task 'greater_than': 180 prompts needed and only 176 fit this model's tokenizer; ask for "
         "at most 176; most common reason: no target above the year (18 of 18 dropped), such as "
         "prompt 'greater_than-"
     )
-    text = refused(make_model("triples"), "greater_than", "random_token", 1)
+    text = refused(triples, "greater_than", "random_token", 1)
     assert text.startswith(
         "task 'greater_than': 1 prompts needed and only 0 fit this model's tokenizer; leave this "
         "task out for this model; most common reason: year not split after the century (194 of 194 "
@@ -245,11 +247,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(model, tmp_path, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
-    with pytest.raises(PromptError) as caught:
+    with pytest.raises(WriteError) as caught:
         write_prompts(frame, path)
     assert str(caught.value) == (
-        f"cannot write {path} (No space left on device); "
-        "free some space or choose a folder that can be written"
+        f"could not write {path}: No space left on device; free space or check the folder"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["prompts.parquet"]
     assert path.read_bytes() == before

@@ -11,7 +11,7 @@ import yaml
 from snakemake.utils import update_config
 
 from hvp_patching.metrics.absolute import absolute_errors
-from hvp_patching.metrics.paired import paired, tally
+from hvp_patching.metrics.paired import marks, paired
 from hvp_patching.metrics.summary import medians, summarize, summarize_errors
 from hvp_patching.reporting.comparison import (
     COLUMNS,
@@ -158,9 +158,11 @@ def made(papers, number, settings=(), **frames):
 def make_table2(papers, table):
     without_site = table.drop(columns="site")
     prompts = without_site[[*KEY]].drop_duplicates().assign(metric="log-probability of the target")
-    against = each(without_site, paired, ["ap"])
+    against = marks(
+        each(without_site, paired, ["ap"]), ["hvp", "ms_hvp_5", "ig_10", "ih_pi_5", "gim"], "ap"
+    )
     summary = each(without_site, summarize_errors)
-    return made(papers, 2, summary=summary, paired=against, prompts=prompts)
+    return made(papers, 2, summary=summary, marks_table2=against, prompts=prompts)
 
 
 def make_tables(papers, gpt2="gpt2-small", pythia="pythia-410m", gemma="gemma-2-2b"):
@@ -190,9 +192,15 @@ def make_tables(papers, gpt2="gpt2-small", pythia="pythia-410m", gemma="gemma-2-
         4: made(papers, 4, overlap_summary=each(overlap(gpt2, "greater_than"), summarize, **at_k)),
         6: made(papers, 6, **lipschitz(gpt2)),
         7: made(papers, 7, **lipschitz(gemma)),
-        8: made(papers, 8, one, paired=pairs, tally_ms_hvp=tally(pairs, ["ms_hvp_5"], "ig_10")),
-        9: made(papers, 9, paired=pairs, summary=each(ioi, summarize)),
-        10: made(papers, 10, one, overlap_paired=top),
+        8: made(papers, 8, one, marks_table8=marks(pairs, ["ms_hvp_5"], "ig_10")),
+        9: made(
+            papers,
+            9,
+            paired=pairs,
+            summary=each(ioi, summarize),
+            marks_table9=marks(pairs, ["ap"], "ms_hvp_5"),
+        ),
+        10: made(papers, 10, one, marks_table10=marks(top, ["gim"], "ap")),
         11: made(papers, 11, medians=each(errors(gpt2, "factual"), medians)),
         12: made(papers, 12, medians=each(corruptions.drop(columns="site"), medians)),
         13: made(papers, 13, absolute_errors=each(entity_scores(gpt2), absolute_errors)),

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from hvp_patching.aggregates import by_setting
-from hvp_patching.metrics.paired import paired, tally
+from hvp_patching.metrics.paired import marks, paired, tally
 from hvp_patching.reporting.results import ReportError
 from hvp_patching.reporting.tables.table10 import TABLE, gim_sentence
 
@@ -32,9 +32,10 @@ def made(show, each):
     def make(*parts):
         table = pd.concat(parts)
         pairs = each(table, paired, ["ap"], **OPTIONS)
-        counts = tally(pairs, ["gim"], "ap")
+        found = marks(pairs, ["gim"], "ap")
+        counts = tally(found, ["gim"], "ap")
         settings = list(by_setting(table))
-        return show("table10", settings, overlap_paired=pairs, tally_gim=counts)
+        return show("table10", settings, marks_table10=found, tally_gim=counts)
 
     return make
 
@@ -70,7 +71,7 @@ def test_the_papers_sign_is_the_one_inferred(frame):
 def test_settings_in_which_gim_is_worse_are_counted(shown, frame):
     assert gim_sentence(shown.results.one("tally_gim"), [5, 10, 20]) == (
         "GIM's overlap is below AP's in 3 of 6 comparisons (settings and k = 5, 10, 20; 3 at "
-        f"p < 0.05), above it in 1 ({int(frame['p'][3] < 0.05)} at p < 0.05)."
+        "p < 0.05, 3 survive Benjamini-Hochberg), above it in 1 (0 and 0)."
     )
 
 
@@ -79,7 +80,7 @@ def test_the_fragment_shows_two_ks_of_each_setting(shown, provenance, compiles):
     assert "(settings and k = 5, 10, 20; 3 at" in text
     assert "Top-5" in text
     assert "Top-20" not in text
-    assert "$-$20.0 & 0.005" in text
+    assert r"$-$20.0 & 0.005\rlap{$^{\circ\circ}$}" in text
     assert "$+$10.0" in text
     assert "$+$0.4" in text
     assert "$-$4.2" in text
@@ -105,9 +106,10 @@ def test_a_missing_method_is_named(made):
 def test_both_files_are_written(written, tmp_path):
     own = overlap("m", LOWER).drop(columns=["model", "task", "corruption"])
     pairs = paired(own, ["ap"], **OPTIONS)
-    pairs.to_parquet(tmp_path / "a.parquet")
-    tally(pairs, ["gim"], "ap").to_parquet(tmp_path / "b.parquet")
-    inputs = {"overlap_paired": [tmp_path / "a.parquet"], "tally_gim": [tmp_path / "b.parquet"]}
+    found = marks(pairs.assign(model="m", task="ioi", corruption=""), ["gim"], "ap")
+    found.to_parquet(tmp_path / "a.parquet")
+    tally(found, ["gim"], "ap").to_parquet(tmp_path / "b.parquet")
+    inputs = {"marks_table10": [tmp_path / "a.parquet"], "tally_gim": [tmp_path / "b.parquet"]}
     frame, text = written("table10", inputs, ["m/ioi"])
     assert frame["difference_pp"].tolist() == pytest.approx([-20] * 3)
     assert "below AP's in 3 of 3" in text

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from hvp_patching.metrics.paired import paired
+from hvp_patching.metrics.paired import marks, paired
 from hvp_patching.metrics.summary import summarize_errors
 from hvp_patching.reporting.results import ReportError
 from hvp_patching.reporting.tables.table2 import TABLE, USUAL_METRIC
@@ -30,8 +30,9 @@ PAPER = [
     ("ig_10", 10, 0.05, "tie"),
     EMBEDDED[4],
 ]
+N = 50
 SETTINGS = (
-    ("smollm2-135m", "greater_than", 2, EMBEDDED, DIGITS),
+    ("smollm2-135m", "greater_than", N, EMBEDDED, DIGITS),
     ("gpt2-small", "ioi", 100, [*PAPER, ("ih_pi_5", 10, 0.1, "tie")], USUAL_METRIC),
     ("gemma-2-2b", "greater_than", 50, PAPER, USUAL_METRIC),
 )
@@ -54,9 +55,14 @@ def made(show):
                 summary.append(line | {"ci_low": value - 0.01, "ci_high": value + 0.01})
                 if name != "ap":
                     pair = {"first": name, "second": "ap", "p": 0.002, "verdict": verdict}
+                    pair |= {"p_smallest": 0.002, "decidable": n >= 6}
+                    pair["verdict"] = verdict if n >= 6 else "undecided"
+                    if verdict == "tie":
+                        pair["p"] = 0.4
                     # another reference must not be taken for AP
                     paired += [{**own, **pair}, {**own, **pair, "second": "ig_10", "p": 0.9}]
-        frames = {"summary": summary, "paired": paired, "prompts": prompts}
+        found = marks(pd.DataFrame(paired), list(columns.values()), "ap")
+        frames = {"summary": summary, "marks_table2": found, "prompts": prompts}
         options = {"table2_columns": columns, "direction": direction}
         return show("table2", None, options, **{k: pd.DataFrame(v) for k, v in frames.items()})
 
@@ -97,7 +103,9 @@ def test_our_numbers_become_percent(frame):
     assert ours["top5_rel_error_pct"] == pytest.approx(16.8)
     assert (ours["ci_low"], ours["ci_high"]) == pytest.approx((15.8, 17.8))
     assert ours["p_vs_ap"] == 0.002
-    assert (ours["mark"], ours["cost"], ours["n_prompts"]) == ("better", 2, 2)
+    assert ours["q_vs_ap"] == pytest.approx(0.002 * 13 / 10)  # ten of thirteen have this p
+    assert (ours["decidable"], ours["survives"]) == (True, True)
+    assert (ours["mark"], ours["cost"], ours["n_prompts"]) == ("better", 2, N)
     assert (ours["block"], ours["metric"]) == ("embedded", DIGITS)
 
 
@@ -134,9 +142,9 @@ def lines(shown, provenance):
 def test_tex_golden_rows(shown, provenance):
     found = lines(shown, provenance)
     assert (
-        r"smollm2-135m / Greater-Than & 2 & 21.00 & 16.80\rlap{$^{\star}$} & "
-        r"\textbf{2.34}\rlap{$^{\star}$} & \textbf{2.34}\rlap{$^{\star}$} & -- & "
-        r"50.00\rlap{$^{\circ}$} \\"
+        r"smollm2-135m / Greater-Than & 50 & 21.00 & 16.80\rlap{$^{\star\star}$} & "
+        r"\textbf{2.34}\rlap{$^{\star\star}$} & \textbf{2.34}\rlap{$^{\star\star}$} & -- & "
+        r"50.00\rlap{$^{\circ\circ}$} \\"
     ) in found
     ours = next(i for i, line in enumerate(found) if line.startswith("gpt2-small / IOI & 100 & "))
     paper = found[ours + 1]
@@ -174,19 +182,42 @@ def test_a_rule_stands_between_profiles_only_when_they_mix(shown, provenance):
 
 
 def test_notes_say_base_run_metric_gaps_and_few_prompts(made, shown, provenance):
-    text = TABLE.tex(shown, provenance)
+    few = (*SETTINGS[0][:2], 2, *SETTINGS[0][3:])
+    text = TABLE.tex(made((few, *SETTINGS[1:])), provenance)
     assert "Base run: the clean run" in text
     assert f"Metric of Greater-Than (smollm2-135m): {DIGITS}." in text
     assert "--: not computed." in text
     assert (
-        r"Few prompts (as few as $n = 2$): below $n = 6$ no exact test can reach $p < 0.05$, and "
-        "marks and intervals are only indicative."
+        r"Undecided, without a mark: 4 of 13 comparisons. $n$ is too small: fewer than 6 prompts "
+        r"differ there, and no exact test can reach $p < 0.05$."
     ) in text
+    assert "at 5\\% over the table's 9 comparisons" in text
+    assert "Few prompts (as few as $n = 2$): the intervals are only indicative." in text
     assert "Grey: the paper's value" in text
     text = TABLE.tex(made(SETTINGS[1:2], direction="denoising"), provenance)
     assert "Base run: the corrupted run" in text
     assert "Few prompts" not in text
+    assert "Undecided" not in text
     assert "Metric of" not in text
+
+
+def test_two_prompts_earn_no_star(made, provenance):
+    few = (*SETTINGS[0][:2], 2, *SETTINGS[0][3:])
+    shown = made((few, *SETTINGS[1:]))
+    ours = shown.frame[shown.frame["n_prompts"] == 2]
+    assert set(ours["mark"]) == {"none"}
+    assert not ours["decidable"].eq(True).any()
+    line = next(text for text in lines(shown, provenance) if text.startswith("smollm2"))
+    assert "star" not in line
+    assert "circ" not in line
+
+
+def test_a_mark_that_does_not_survive_stands_once(made, provenance):
+    shown = made()
+    frame = shown.frame.assign(survives=False)
+    found = lines(replace(shown, frame=frame), provenance)
+    assert any(r"16.80\rlap{$^{\star}$}" in line for line in found)
+    assert not any(r"\star\star" in line for line in found if not line.startswith(r"\par"))
 
 
 def test_written_csv_reads_back(written, tmp_path):
@@ -194,10 +225,15 @@ def test_written_csv_reads_back(written, tmp_path):
         [
             {"prompt_id": f"p{i}", "estimator": name, "cost": 1, "top_k_relative_error": value / i}
             for name, value in (("ap", 0.2), ("hvp", 0.1), ("ig_10", 0.3))
-            for i in (1, 2, 3)
+            for i in range(1, 8)
         ]
     )
-    frames = {"summary": summarize_errors(errors), "paired": paired(errors, ["ap", "ig_10"])}
+    frames = {
+        "summary": summarize_errors(errors),
+    }
+    own = {"model": "gpt2-small", "task": "ioi", "corruption": ""}
+    pairs = paired(errors, ["ap", "ig_10"]).assign(**own)
+    frames["marks_table2"] = marks(pairs, ["hvp"], "ap")
     frames["prompts"] = pd.DataFrame({"prompt_id": ["p1"], "metric": [USUAL_METRIC]})
     for name, table in frames.items():
         table.to_parquet(tmp_path / name)
@@ -208,7 +244,7 @@ def test_written_csv_reads_back(written, tmp_path):
     mean = errors.groupby("estimator")["top_k_relative_error"].mean()
     assert back["top5_rel_error_pct"].tolist() == pytest.approx([100 * mean[n] for n in columns])
     assert back["mark"].tolist() == ["none", "better"]
-    assert back["p_vs_ap"].iloc[1] == pytest.approx(frames["paired"]["p"].iloc[0])
+    assert back["p_vs_ap"].iloc[1] == pytest.approx(pairs["p"].iloc[0])
     assert back["published_pct"].notna().all()
     assert text.startswith("% profile: embedded; effort: quick\n")
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from hvp_patching.aggregates import by_setting
-from hvp_patching.metrics.paired import paired, tally
+from hvp_patching.metrics.paired import marks, paired, tally
 from hvp_patching.reporting.results import ReportError
 from hvp_patching.reporting.tables.table8 import IG as REFERENCE
 from hvp_patching.reporting.tables.table8 import MS_HVP, TABLE, verdict_sentence
@@ -34,9 +34,10 @@ def made(show, each):
     def make(*parts, **options):
         table = pd.concat(parts)
         pairs = each(table, paired, [REFERENCE], n_resamples=400)
-        counts = tally(pairs, [MS_HVP], REFERENCE)
+        found = marks(pairs, [MS_HVP], REFERENCE)
+        counts = tally(found, [MS_HVP], REFERENCE)
         settings = list(by_setting(table))
-        return show("table8", settings, options, paired=pairs, tally_ms_hvp=counts)
+        return show("table8", settings, options, marks_table8=found, tally_ms_hvp=counts)
 
     return make
 
@@ -56,7 +57,7 @@ def frame(made):
 
 def test_rows_have_both_means_their_difference_and_a_verdict(frame):
     assert list(frame.columns) == TABLE.columns.split()
-    assert frame["verdict"].tolist() == ["win", "loss", "tie", "loss"]
+    assert frame["verdict"].tolist() == ["win", "loss", "tie", "undecided"]
     assert frame["ms_hvp_pct"][0] == pytest.approx(100 * BETTER.mean())
     assert frame["ig_pct"].tolist()[:3] == pytest.approx([100 * IG.mean()] * 3)
     # The same difference on every prompt leaves an interval without width, and the smallest p.
@@ -64,6 +65,13 @@ def test_rows_have_both_means_their_difference_and_a_verdict(frame):
     assert frame["p"][0] == pytest.approx(2 / 401)
     assert frame["ci_low"][2] < frame["difference_pp"][2] < frame["ci_high"][2]
     assert frame["p"][2] > 0.05
+    # eight prompts support no p below 2 / 2^8, twice among three comparisons that can be decided
+    smallest = 2 * 0.5**8
+    assert frame["q"][:2].tolist() == pytest.approx([smallest * 3 / 2] * 2)
+    assert frame["q"][2] == frame["p"][2]
+    assert np.isnan(frame["q"][3])
+    assert frame["decidable"].tolist() == [True, True, True, False]
+    assert frame["survives"].tolist() == [True, True, False, False]
     assert frame["n_prompts"].tolist() == [8, 8, 8, 3]
 
 
@@ -74,13 +82,11 @@ def test_the_paper_stands_beside_its_own_setting(frame):
     assert frame.loc[1:, "published_ms_hvp_pct"].isna().all()
 
 
-def test_verdicts_are_counted_and_those_of_few_prompts_named(made):
+def test_verdicts_are_counted_and_the_undecided_apart(made):
     assert verdict_sentence(made(*PARTS).results.one("tally_ms_hvp")) == (
-        "MS-HVP against IG over 4 settings: 1 won, 1 tied, 2 lost. Of the decided ones 1 rest on "
-        "fewer than 6 prompts, where no exact test can reach p < 0.05."
+        "MS-HVP against IG over 4 settings: 1 won, 1 tied, 1 lost, 1 undecided; of those won or "
+        "lost 2 survive Benjamini-Hochberg."
     )
-    many = verdict_sentence(made(*PARTS[:3]).results.one("tally_ms_hvp"))
-    assert "Of the decided" not in many
 
 
 def test_the_fragment_shows_signs_and_verdicts(made, provenance, compiles):
@@ -91,6 +97,10 @@ def test_the_fragment_shows_signs_and_verdicts(made, provenance, compiles):
     assert "SmolLM2-135M and Gemma-3-270M stand in for the paper's Pythia-410M" in text
     assert "the corrupted run, into which" in text
     assert "Few prompts (as few as $n = 3$)" in text
+    assert r"0.005\rlap{$^{\star\star}$} & win" in text
+    assert r"0.005\rlap{$^{\circ\circ}$} & loss" in text
+    assert "-- & undecided" in text
+    assert "Undecided, without a mark: 1 of 4 comparisons." in text
     compiles(text)
 
 
@@ -103,9 +113,12 @@ def test_a_setting_without_either_method_is_named(made, absent):
 
 def test_both_files_are_written(written, tmp_path):
     pairs = paired(errors(WORSE, IG), [REFERENCE], n_resamples=400)
-    pairs.to_parquet(tmp_path / "a.parquet")
-    tally(pairs, [MS_HVP], REFERENCE).to_parquet(tmp_path / "b.parquet")
-    inputs = {"paired": [tmp_path / "a.parquet"], "tally_ms_hvp": [tmp_path / "b.parquet"]}
+    found = marks(
+        pairs.assign(model="smollm2-135m", task="ioi", corruption=""), [MS_HVP], REFERENCE
+    )
+    found.to_parquet(tmp_path / "a.parquet")
+    tally(found, [MS_HVP], REFERENCE).to_parquet(tmp_path / "b.parquet")
+    inputs = {"marks_table8": [tmp_path / "a.parquet"], "tally_ms_hvp": [tmp_path / "b.parquet"]}
     frame, text = written("table8", inputs, ["smollm2-135m/ioi"])
     assert frame["verdict"].tolist() == ["loss"]
     assert "0 won, 0 tied, 1 lost" in text

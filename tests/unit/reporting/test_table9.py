@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.metrics.paired import paired, tally
+from hvp_patching.metrics.paired import marks, paired, tally
 from hvp_patching.metrics.summary import summarize
 from hvp_patching.reporting.results import ReportError
 from hvp_patching.reporting.tables.table9 import TABLE, comparison_sentence
@@ -32,8 +32,9 @@ def made(show, each):
         table = pd.concat(parts)
         pairs = each(table, paired, ["ap", "ms_hvp_5"], n_resamples=n_resamples)
         means = each(table, summarize, n_resamples=n_resamples)
-        counts = tally(pairs, IHS, "ms_hvp_5")
-        return show("table9", summary=means, paired=pairs, tally_ih=counts)
+        found = marks(pairs, ["ap", *IHS], "ms_hvp_5")
+        own = {"marks_table9": found, "tally_ih": tally(found, IHS, "ms_hvp_5")}
+        return show("table9", summary=means, paired=pairs, **own)
 
     return make
 
@@ -66,6 +67,8 @@ def test_rows_are_means_and_gains_over_ap(frame):
     assert others["p_vs_ms_hvp"].tolist() == pytest.approx([2 / 301] * 4)
     assert others["verdict_vs_ms_hvp"].tolist() == ["loss"] * 4
     assert np.isnan(first["p_vs_ms_hvp"]["ms_hvp_5"])
+    # eight comparisons, each of the smallest p that eight prompts support
+    assert others["q_vs_ms_hvp"].tolist() == pytest.approx([2 * 0.5**8] * 4)
 
 
 def test_the_papers_rows_are_found_by_method_and_cost(frame):
@@ -116,11 +119,16 @@ def test_what_the_others_are_set_against_is_needed(made, name):
 def test_both_files_are_written(written, tmp_path):
     own = sweep("m", n=4).drop(columns=["model", "task", "corruption"])
     pairs = paired(own, ["ap", "ms_hvp_5"], n_resamples=50)
+    setting = {"model": "m", "task": "ioi", "corruption": ""}
+    found = marks(pairs.assign(**setting), ["ap", *IHS], "ms_hvp_5")
     frames = {"summary": summarize(own), "paired": pairs}
-    frames["tally_ih"] = tally(pairs, IHS, "ms_hvp_5")
+    frames["marks_table9"] = found
+    frames["tally_ih"] = tally(found, IHS, "ms_hvp_5")
     for name, frame in frames.items():
         frame.to_parquet(tmp_path / name)
     inputs = {name: [tmp_path / name] for name in frames}
     frame, text = written("table9", inputs, ["m/ioi"])
     assert len(frame) == 5
+    assert set(frame["verdict_vs_ms_hvp"].dropna()) == {"undecided"}
+    assert "0.039" not in text  # the bootstrap's p of four prompts
     assert "Few prompts (as few as $n = 4$)" in text

@@ -9,6 +9,7 @@ import pandas as pd
 
 from hvp_patching.models.errors import ModelError
 from hvp_patching.models.registry import get_spec
+from hvp_patching.places import get_site
 from hvp_patching.reporting.cells import percent, with_interval
 from hvp_patching.reporting.latex import Tex
 from hvp_patching.reporting.names import listed
@@ -53,7 +54,7 @@ def reduction_cell(row: Mapping[str, Any]) -> Tex:
 
 def neuron_notes(models: Iterable[str], sites: Iterable[str]) -> list[str]:
     """Which neurons are measured, and what they are in a gated MLP; nothing without neurons."""
-    if not {"mlp_pre", "mlp_post"} & set(sites):
+    if not any(get_site(site).sampled for site in sites):
         return []
     notes = ["Neurons: a seeded sample of every layer's."]
     gated = [model for model in dict.fromkeys(models) if _is_gated(model)]

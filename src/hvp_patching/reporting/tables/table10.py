@@ -9,8 +9,9 @@ import pandas as pd
 
 from hvp_patching.aggregates import by_setting
 from hvp_patching.frames import ALPHA
-from hvp_patching.reporting.cells import count, fixed, p_value, points, published_number
+from hvp_patching.reporting.cells import count, fixed, points, published_number
 from hvp_patching.reporting.latex import Cell, Row, Span, Tabular, Tex, grey
+from hvp_patching.reporting.marks import marked_p, marks_notes
 from hvp_patching.reporting.names import setting_label
 from hvp_patching.reporting.paper import Number, Paper
 from hvp_patching.reporting.results import Record, Results, records_by_key
@@ -26,7 +27,7 @@ def rows(results: Results) -> Iterator[Record]:
 
     A k above the number of heads has none.
     """
-    for row in results.pairs("overlap_paired", GIM, AP):
+    for row in results.pairs("marks_table10", GIM, AP):
         yield row | {
             "ap_pct": 100 * row["second_value"],
             "gim_pct": 100 * row["first_value"],
@@ -47,7 +48,7 @@ def body(shown: Shown) -> Tabular:
         for k in KS:
             cell = cells.get((k,), {})
             ours += [fixed(cell.get(name), 1) for name in ("ap_pct", "gim_pct")]
-            ours += [points(cell.get("difference_pp"), 1), p_value(cell.get("p"))]
+            ours += [points(cell.get("difference_pp"), 1), marked_p(cell)]
             theirs += _published(cell)
         lines.append(ours)
         if any(theirs):
@@ -77,17 +78,19 @@ def gim_sentence(tally: Record, ks: list[int]) -> str:
     """In how many settings GIM finds fewer of the top heads than AP, and how sure that is."""
     return (
         f"GIM's overlap is below AP's in {tally['lower']} of {tally['n']} comparisons "
-        f"(settings and k = {', '.join(map(str, ks))}; {tally['lower_sure']} at p < {ALPHA}), "
-        f"above it in {tally['higher']} ({tally['higher_sure']} at p < {ALPHA})."
+        f"(settings and k = {', '.join(map(str, ks))}; {tally['lower_sure']} at p < {ALPHA}, "
+        f"{tally['lower_survives']} survive Benjamini-Hochberg), above it in {tally['higher']} "
+        f"({tally['higher_sure']} and {tally['higher_survives']})."
     )
 
 
 TABLE = Table(
     name="table10",
     settings="table2",
-    reads={"overlap_paired": "attn_heads", "tally_gim": ""},
-    columns="model task corruption k n_prompts ap_pct gim_pct difference_pp ci_low ci_high p "
-    "published_ap_pct published_gim_pct published_abs_difference_pp published_difference_sign",
+    reads={"marks_table10": "", "tally_gim": ""},
+    columns="model task corruption k n_prompts ap_pct gim_pct difference_pp ci_low ci_high p q "
+    "decidable survives verdict published_ap_pct published_gim_pct published_abs_difference_pp "
+    "published_difference_sign",
     rows=rows,
     paper=Paper(
         keys={"model": "model", "task": "task", "k": "k"},
@@ -110,15 +113,16 @@ TABLE = Table(
     body=body,
     notes=lambda shown: [
         gim_sentence(shown.results.one("tally_gim"), sorted(shown.frame["k"].unique())),
+        *marks_notes(shown.results["marks_table10"], "AP"),
         Tex(
             r"$\Delta$: GIM $-$ AP in percentage points, negative where GIM finds fewer of the "
-            r"true top heads; $p$: paired bootstrap over prompts, two-sided."
+            r"true top heads."
         ),
     ],
     grey=Tex(
         r"Grey: the paper's value for the same setting, with $\Delta$'s sign as its two overlaps "
         "imply it."
     ),
-    few="p-values are",
+    few="the differences are",
     wide=True,
 )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import isnan
-from types import MappingProxyType
 
 import pandas as pd
 
-from hvp_patching.frames import SMALLEST_SAMPLE
 from hvp_patching.reporting.latex import Block, Cell, Row, Tabular, Tex, bold, grey
+from hvp_patching.reporting.marks import MARKS, marks_notes, overhang, sign
 from hvp_patching.reporting.names import task_name
 from hvp_patching.reporting.paper import Number, Paper
 from hvp_patching.reporting.results import Record, ReportError, Results, records, records_by_key
@@ -17,10 +16,6 @@ from hvp_patching.reporting.style import method_label
 from hvp_patching.reporting.table import Shown, Table
 
 AP = "ap"
-MARKS = MappingProxyType({"win": "better", "tie": "none", "loss": "worse"})
-SIGNS = MappingProxyType(
-    {"better": Tex(r"$^{\star}$"), "worse": Tex(r"$^{\circ}$"), "none": Tex("")}
-)
 USUAL_METRIC = "log-probability of the target"
 
 
@@ -30,8 +25,7 @@ def rows(results: Results) -> Iterator[Record]:
     The options name the profile and, in order, the estimator of each method of the paper.
     """
     summary = records_by_key(results["summary"], ("model", "task", "estimator"), "Table 2")
-    against = results["paired"][results["paired"]["second"] == AP]
-    paired = records_by_key(against, ("model", "task", "first"), "Table 2")
+    paired = records_by_key(results["marks_table2"], ("model", "task", "first"), "Table 2")
     metrics = results["prompts"].groupby(["model", "task"])["metric"].first()
     for model, task in dict.fromkeys(key[:2] for key in summary):
         if (model, task, AP) not in summary:
@@ -55,7 +49,9 @@ def rows(results: Results) -> Iterator[Record]:
                 row["top5_rel_error_pct"] = 100 * ours["value"]
                 row |= {name: 100 * ours[name] for name in ("ci_low", "ci_high")}
             if beside_ap is not None:
-                row |= {"p_vs_ap": beside_ap["p"], "mark": MARKS[beside_ap["verdict"]]}
+                row |= {"p_vs_ap": beside_ap["p"], "q_vs_ap": beside_ap["q"]}
+                row |= {name: beside_ap[name] for name in ("decidable", "survives")}
+                row["mark"] = MARKS[beside_ap["verdict"]]
             yield row
 
 
@@ -95,7 +91,7 @@ def _setting_rows(methods: list[Record]) -> list[Row]:
     lowest = min(value for value in values if not isnan(value))
     for value, method in zip(values, methods, strict=True):
         number = bold(f"{value:.2f}") if value == lowest else Tex(f"{value:.2f}")
-        ours.append(Tex("--") if isnan(value) else _overhang(number, SIGNS[method["mark"]]))
+        ours.append(Tex("--") if isnan(value) else overhang(number, _sign(method)))
     printed = [method["published_n"] for method in methods if pd.notna(method["published_n"])]
     if not printed:
         return [ours]
@@ -105,24 +101,23 @@ def _setting_rows(methods: list[Record]) -> list[Row]:
         if pd.isna(value):
             theirs.append(grey("--"))
         else:
-            mark = SIGNS[method["published_mark"]]
-            theirs.append(_overhang(grey(f"{value:.2f}"), grey(mark) if mark else mark))
+            mark = sign(method["published_mark"])
+            theirs.append(overhang(grey(f"{value:.2f}"), grey(mark) if mark else mark))
     return [ours, theirs]
 
 
-def _overhang(text: Tex, mark: Tex) -> Tex:
-    """A mark that takes no width, so that digits stay aligned."""
-    return Tex(rf"{text}\rlap{{{mark}}}") if mark else text
+def _sign(method: Record) -> Tex:
+    return sign(method["mark"], method["survives"] is True)
 
 
 def notes(shown: Shown) -> list[str]:
     """What marks and costs mean, other metrics than usual, and gaps."""
     found: list[str] = [
         Tex(
-            r"Lower is better; bold: lowest of a row. $^{\star}$ better, $^{\circ}$ worse than AP "
-            r"(paired bootstrap over prompts, $p < 0.05$). Cost: backward "
-            r"passes per component and prompt."
-        )
+            r"Lower is better; bold: lowest of a row. Cost: backward passes per component and "
+            r"prompt."
+        ),
+        *marks_notes(shown.results["marks_table2"], "AP"),
     ]
     unusual = shown.frame[shown.frame["metric"] != USUAL_METRIC]
     for (task, metric), group in unusual.groupby(["task", "metric"], sort=False):
@@ -137,11 +132,11 @@ def notes(shown: Shown) -> list[str]:
 TABLE = Table(
     name="table2",
     settings="table2",
-    reads={"summary": "attn_heads", "paired": "attn_heads", "prompts": "attn_heads"},
+    reads={"summary": "attn_heads", "marks_table2": "", "prompts": "attn_heads"},
     options=("table2_columns",),
     columns="block model task method estimator n_prompts cost top5_rel_error_pct ci_low ci_high "
-    "p_vs_ap mark published_pct published_mark published_n published_missing_reason "
-    "missing_reason metric",
+    "p_vs_ap q_vs_ap decidable survives mark published_pct published_mark published_n "
+    "published_missing_reason missing_reason metric",
     rows=rows,
     paper=Paper(
         keys={"model": "model", "task": "task", "method": "method"},
@@ -157,6 +152,4 @@ TABLE = Table(
     body=body,
     notes=notes,
     grey="Grey: the paper's value, number of prompts and mark for the same setting.",
-    few=rf"below $n = {SMALLEST_SAMPLE}$ no exact test can reach $p < 0.05$, and marks and "
-    "intervals are",
 )

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hvp_patching.estimators import by_name
-from hvp_patching.frames import ALPHA, SMALLEST_SAMPLE
+from hvp_patching.frames import ALPHA
 from hvp_patching.reporting.cells import (
     count,
-    p_value,
     points,
     unsigned,
     with_interval,
 )
 from hvp_patching.reporting.latex import Tex
+from hvp_patching.reporting.marks import marked_p, marks_notes
 from hvp_patching.reporting.names import setting_label
 from hvp_patching.reporting.paper import Number, Paper
 from hvp_patching.reporting.results import Record, Results, setting_of
@@ -25,7 +25,7 @@ MS_HVP, IG = "ms_hvp_5", "ig_10"
 
 def rows(results: Results) -> Iterator[Record]:
     """The comparison of every setting, in percent; the difference MS-HVP - IG in points."""
-    for row in results.pairs("paired", MS_HVP, IG):
+    for row in results.pairs("marks_table8", MS_HVP, IG):
         yield row | {
             "ms_hvp_pct": 100 * row["first_value"],
             "ig_pct": 100 * row["second_value"],
@@ -45,31 +45,27 @@ SHOWN = (
         lambda row: with_interval(points(row["difference_pp"]), row["ci_low"], row["ci_high"]),
         ours("published_abs_difference_pp", unsigned),
     ),
-    Column(Tex("$p$"), ours("p", p_value), theirs("published_p", 3)),
+    Column(Tex("$p$"), marked_p, theirs("published_p", 3)),
     Column("Verdict", lambda row: row["verdict"], theirs("published_verdict"), align="l"),
 )
 
 
 def verdict_sentence(tally: Record) -> str:
-    """How often MS-HVP wins, ties and loses, and which gaps no test at this n can carry."""
-    text = (
+    """How often MS-HVP wins, ties and loses, and which of that survives the other settings."""
+    survive = tally["lower_survives"] + tally["higher_survives"]
+    return (
         f"MS-HVP against IG over {tally['n']} settings: {tally['wins']} won, {tally['ties']} tied, "
-        f"{tally['losses']} lost."
+        f"{tally['losses']} lost, {tally['undecided']} undecided; of those won or lost {survive} "
+        "survive Benjamini-Hochberg."
     )
-    if tally["weak"]:
-        text += (
-            f" Of the decided ones {tally['weak']} rest on fewer than {SMALLEST_SAMPLE} prompts, "
-            "where no exact test can reach p < 0.05."
-        )
-    return text
 
 
 TABLE = Table(
     name="table8",
     settings="table2",
-    reads={"paired": "attn_heads", "tally_ms_hvp": ""},
-    columns="model task corruption n_prompts ms_hvp_pct ig_pct difference_pp ci_low ci_high p "
-    "verdict published_ms_hvp_pct published_ig_pct published_abs_difference_pp "
+    reads={"marks_table8": "", "tally_ms_hvp": ""},
+    columns="model task corruption n_prompts ms_hvp_pct ig_pct difference_pp ci_low ci_high p q "
+    "decidable survives verdict published_ms_hvp_pct published_ig_pct published_abs_difference_pp "
     "published_p published_verdict",
     rows=rows,
     paper=Paper(
@@ -92,16 +88,16 @@ TABLE = Table(
     body=lambda shown: grid(shown.frame, SHOWN),
     notes=lambda shown: [
         verdict_sentence(shown.results.one("tally_ms_hvp")),
+        *marks_notes(shown.results["marks_table8"], "IG"),
         Tex(
             r"Difference: MS-HVP $-$ IG with its 95\% interval, negative where MS-HVP is better; "
-            rf"verdict: win or loss of MS-HVP where $p < {ALPHA}$ (paired bootstrap over prompts), "
-            "else tie."
+            rf"verdict: win or loss of MS-HVP where $p < {ALPHA}$, else tie."
         ),
     ],
     grey=Tex(
         r"Grey: the paper's value for the same setting; the sign of its difference is unknown, and "
         r"printed as $\pm$."
     ),
-    few="p and intervals are",
+    few="the intervals are",
     wide=True,
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import astuple
 
 from hvp_patching.aggregates import by_setting
-from hvp_patching.reporting.cells import count, fixed, p_value, points, unsigned
+from hvp_patching.reporting.cells import count, fixed, points, unsigned
 from hvp_patching.reporting.latex import Tabular, Tex, bold
+from hvp_patching.reporting.marks import marked_p, marks_notes
 from hvp_patching.reporting.names import setting_label
 from hvp_patching.reporting.paper import Number, Paper
 from hvp_patching.reporting.results import (
@@ -28,8 +30,9 @@ METHODS = {"ms_hvp_5": "ms_hvp", "ih_pi_5": "ih_pi", "ih_dr_3": "ih_dr", "ih_dr_
 def rows(results: Results) -> Iterator[Record]:
     """One line per setting and estimator, AP first, in percent and percentage points.
 
-    p and verdict are the estimator's against MS-HVP; one that was not measured has no line.
+    p, q and verdict are the estimator's against MS-HVP; one that was not measured has no line.
     """
+    marked = records_by_key(results["marks_table9"], (*KEY, "first"), "Table 9")
     pairs = by_setting(results["paired"])
     for setting, group in by_setting(results["summary"]).items():
         swept = records_by_key(group, ("estimator",), str(setting))
@@ -43,13 +46,15 @@ def rows(results: Results) -> Iterator[Record]:
         for estimator in (AP, *METHODS):
             if (estimator,) in swept:
                 found = swept[(estimator,)]
-                against = paired.get((estimator, REFERENCE), {})
+                against = marked.get((*astuple(setting), estimator), {})
                 gain = paired.get((estimator, AP), {})
                 yield {
                     **found,
                     "top5_rel_error_pct": 100 * found["value"],
                     "vs_ap_pp": 100 * gain["difference"] if gain else None,
                     "p_vs_ms_hvp": against.get("p"),
+                    "q_vs_ms_hvp": against.get("q"),
+                    **{name: against.get(name) for name in ("decidable", "survives")},
                     "verdict_vs_ms_hvp": against.get("verdict"),
                 }
 
@@ -69,7 +74,11 @@ SHOWN = (
     ),
     Column(
         Tex("$p$"),
-        lambda row: p_value(row["p_vs_ms_hvp"]) if row["estimator"] != REFERENCE else None,
+        lambda row: (
+            marked_p(row, "p_vs_ms_hvp", "verdict_vs_ms_hvp")
+            if row["estimator"] != REFERENCE
+            else None
+        ),
     ),
 )
 
@@ -97,12 +106,14 @@ def comparison_sentence(tally: Record) -> str:
     )
 
 
+_MARKS = {"marks_table9": "", "tally_ih": ""}
 TABLE = Table(
     name="table9",
     settings="table9",
-    reads={"summary": "attn_heads", "paired": "attn_heads", "tally_ih": ""},
+    reads={"summary": "attn_heads", "paired": "attn_heads", **_MARKS},
     columns="model task corruption estimator cost n_prompts top5_rel_error_pct vs_ap_pp "
-    "p_vs_ms_hvp verdict_vs_ms_hvp published_pct published_abs_vs_ap_pp",
+    "p_vs_ms_hvp q_vs_ms_hvp decidable survives verdict_vs_ms_hvp published_pct "
+    "published_abs_vs_ap_pp",
     rows=rows,
     paper=Paper(
         keys={
@@ -124,15 +135,16 @@ TABLE = Table(
     body=body,
     notes=lambda shown: [
         comparison_sentence(shown.results.one("tally_ih")),
+        *marks_notes(shown.results["marks_table9"], "MS-HVP"),
         Tex(
             r"Cost: backward passes per component and prompt. vs. AP: error minus AP's in "
-            r"percentage points, negative where better. $p$: against MS-HVP (paired bootstrap over "
-            r"prompts). Bold: lowest error. IH-DR takes an $n \times n$ grid."
+            r"percentage points, negative where better. $p$: against MS-HVP. Bold: lowest "
+            r"error. IH-DR takes an $n \times n$ grid."
         ),
     ],
     grey=Tex(
         "Grey: the paper's value for the same setting; the sign of its change against AP is "
         r"unknown, and printed as $\pm$."
     ),
-    few="p-values are",
+    few="the errors are",
 )
