@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -75,6 +76,26 @@ def atp_star_notes(methods: Iterable[str]) -> list[str]:
         "nodes, summed.",
     }
     return [note for method, note in notes.items() if method in set(methods)]
+
+
+ONE_PASS = {
+    "gim": "GIM: with its rule for gated MLPs.",
+    "gim_0_1_4": "GIM 0.1.4: as the authors' releases compute it, without that rule (equal where "
+    "MLPs have no gate).",
+    "relp": "RelP: gradients by relevance propagation.",
+    "ig_inputs": "IG of inputs: the mean gradient over interpolated input embeddings, for all "
+    "components at once.",
+    "clean_corrupted": "Clean + corrupted: the mean of both runs' gradients.",
+    "second_order_share": "Second-order share: AP plus half a component's share of one "
+    "Hessian-vector product for all.",
+}
+
+
+def one_pass_notes(methods: Iterable[str]) -> list[str]:
+    """What the baselines shown are that one or few passes compute for all components."""
+    shown = [re.sub(r"^(ig_inputs)_\d+$", r"\1", method) for method in dict.fromkeys(methods)]
+    found = [ONE_PASS[method] for method in dict.fromkeys(shown) if method in ONE_PASS]
+    return [" ".join(found)] if found else []
 
 
 def _is_gated(model: str) -> bool:

@@ -1,4 +1,4 @@
-"""Table 2: top-5 relative error of six methods per model and task, the paper's beside ours."""
+"""Table 2: top-5 relative error of the paper's six methods, and of those that it leaves out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hvp_patching.reporting.paper import Number, Paper
 from hvp_patching.reporting.results import Record, ReportError, Results, records, records_by_key
 from hvp_patching.reporting.style import method_label
 from hvp_patching.reporting.table import Shown, Table
+from hvp_patching.reporting.tables.components import one_pass_notes
 
 AP = "ap"
 USUAL_METRIC = "log-probability of the target"
@@ -22,15 +23,19 @@ USUAL_METRIC = "log-probability of the target"
 def rows(results: Results) -> Iterator[Record]:
     """One line per model, task and method: our error in percent, and its mark against AP.
 
-    The options name the profile and, in order, the estimator of each method of the paper.
+    The options name the profile, in order the estimator of each method of the paper, and the
+    baselines, those that the paper leaves out among them.
     """
+    methods = dict(results.options["table2_columns"])
+    beyond = [name for name in results.options["baselines"] if name not in methods.values()]
+    methods |= {name: name for name in beyond}
     summary = records_by_key(results["summary"], ("model", "task", "estimator"), "Table 2")
     paired = records_by_key(results["marks_table2"], ("model", "task", "first"), "Table 2")
     metrics = results["prompts"].groupby(["model", "task"])["metric"].first()
     for model, task in dict.fromkeys(key[:2] for key in summary):
         if (model, task, AP) not in summary:
             raise ReportError(f"{model}/{task}: Table 2 needs the errors of 'ap', which are absent")
-        for method, estimator in results.options["table2_columns"].items():
+        for method, estimator in methods.items():
             row: Record = {
                 "block": results.options["profile"],
                 "model": model,
@@ -55,19 +60,25 @@ def rows(results: Results) -> Iterator[Record]:
             yield row
 
 
-def body(shown: Shown) -> Tabular:
-    """One line per model and task, and a grey one with the paper's values.
+def body(shown: Shown) -> list[Tabular]:
+    """The paper's methods, and below them the others: a line per model and task.
 
-    The lowest error of a line is bold; profiles that mix have a rule between them.
+    A grey one has the paper's values. The lowest error of a line is bold; profiles that mix have a
+    rule between them.
     """
+    papers = shown.frame["method"].isin(shown.results.options["table2_columns"])
+    return [_grid(shown.frame[part]) for part in (papers, ~papers) if part.any()]
+
+
+def _grid(frame: pd.DataFrame) -> Tabular:
     lines: list[Row] = []
-    blocks = shown.frame.groupby("block", sort=False)
+    blocks = frame.groupby("block", sort=False)
     for block, rows_of_profile in blocks:
         lines += [Block(f"{block} profile")] if len(blocks) > 1 else []
         for _, setting in rows_of_profile.groupby(["model", "task"], sort=False):
             lines += _setting_rows(records(setting))
-    align = "lr" + "r" * shown.frame["estimator"].nunique()
-    return Tabular(_heading(shown.frame), lines, align)
+    align = "lr" + "r" * frame["estimator"].nunique()
+    return Tabular(_heading(frame), lines, align)
 
 
 def _heading(frame: pd.DataFrame) -> list[Row]:
@@ -88,7 +99,7 @@ def _setting_rows(methods: list[Record]) -> list[Row]:
     first = methods[0]
     ours: list[Cell] = [f"{first['model']} / {task_name(first['task'])}", int(first["n_prompts"])]
     values = [round(method["top5_rel_error_pct"], 2) for method in methods]
-    lowest = min(value for value in values if not isnan(value))
+    lowest = min((value for value in values if not isnan(value)), default=None)
     for value, method in zip(values, methods, strict=True):
         number = bold(f"{value:.2f}") if value == lowest else Tex(f"{value:.2f}")
         ours.append(Tex("--") if isnan(value) else overhang(number, _sign(method)))
@@ -115,8 +126,9 @@ def notes(shown: Shown) -> list[str]:
     found: list[str] = [
         Tex(
             r"Lower is better; bold: lowest of a row. Cost: backward passes per component and "
-            r"prompt."
+            r"prompt; one reverse pass of cost 1 serves all components."
         ),
+        *one_pass_notes(shown.frame["method"]),
         *marks_notes(shown.results["marks_table2"], "AP"),
     ]
     unusual = shown.frame[shown.frame["metric"] != USUAL_METRIC]
@@ -133,7 +145,7 @@ TABLE = Table(
     name="table2",
     settings="table2",
     reads={"summary": "attn_heads", "marks_table2": "", "prompts": "attn_heads"},
-    options=("table2_columns",),
+    options=("table2_columns", "baselines"),
     columns="block model task method estimator n_prompts cost top5_rel_error_pct ci_low ci_high "
     "p_vs_ap q_vs_ap decidable survives mark published_pct published_mark published_n "
     "published_missing_reason missing_reason metric",

@@ -19,6 +19,7 @@ from hvp_patching.reporting.tables.components import (
     by_place,
     error_cells,
     neuron_notes,
+    one_pass_notes,
 )
 from hvp_patching.settings import KEY
 
@@ -26,13 +27,18 @@ AP, TRUTH = "ap", "activation_patching"
 SHORT = {TRUTH: "Act. patching"}  # five component types leave little room
 GAP_AFTER = r"@{\hskip 8pt}"
 GROUP = rf"r@{{ }}r{GAP_AFTER}"  # error and reduction of one component type
-# our methods, in the paper's order, and their ids in the published table
+# our methods, in the paper's order, and their ids in the published table, where it has them
 METHODS = MappingProxyType(
     {
         AP: "ap",
         "atp_star": "atp_star",
         "atp_star_qkv": "atp_star_qkv",
         "gim": "gim",
+        "gim_0_1_4": "gim_0_1_4",
+        "relp": "relp",
+        "ig_inputs_5": "ig_inputs_5",
+        "clean_corrupted": "clean_corrupted",
+        "second_order_share": "second_order_share",
         "hvp": "hvp",
         TRUTH: "truth",
     }
@@ -136,6 +142,7 @@ def notes(shown: Shown) -> list[str]:
             rf"prompt pairs): {by_site}."
         ),
         *neuron_notes(frame["model"], frame["site"]),
+        *one_pass_notes(frame.loc[frame["error_pct"].notna(), "method"]),
         *atp_star_notes(frame.loc[frame["error_pct"].notna(), "method"]),
     ]
 
