@@ -3,7 +3,7 @@
 Device and memory are resources, not params: they change no number, so they must not rerun a job.
 """
 
-from choices import baselines, estimators, neurons_per_layer
+from choices import baseline_module, baselines, estimators, neurons_per_layer
 from code_inputs import script_code
 from grammar import SETTING, SETTING_LOG
 
@@ -53,7 +53,7 @@ rule compute_baseline:
     """Attributions that are not a function of the jet, such as GIM."""
     input:
         code=lambda wildcards: script_code(
-            "compute_baseline", f"baselines/{wildcards.baseline}"
+            "compute_baseline", baseline_module(wildcards.baseline)
         ),
         model="data/models/{model}/hvp_model.json",
         prompts="results/prompts/{model}/{task}/{corruption}.parquet",
