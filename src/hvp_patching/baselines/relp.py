@@ -135,12 +135,12 @@ def _product(
     """post with the same value, linear in the factors that made it: by the rules' coefficients."""
 
     def hook(post: torch.Tensor, hook: object) -> torch.Tensor:
-        leaves = [kept.pop(name, None) for name in inputs]
-        if any(x is None for x in leaves):
+        if not kept.keys() >= set(inputs):
             raise RelpInactive(
                 f"RelP's hook at {inputs[0]} did not run: pass the hooks that the context gives as "
                 "the last ones of the forward pass"
             )
+        leaves = [kept.pop(name) for name in inputs]
         if not post.requires_grad:
             return post
         slopes = list(torch.autograd.grad(post.sum(), leaves))

@@ -147,7 +147,7 @@ def test_bad_steps_and_directions_are_refused(tiny, make_pair):
 
 def test_embeddings_that_do_not_make_the_run_are_refused(tiny, make_pair):
     """A model that reads its tokens past hook_embed as well: the far end is not the other run."""
-    model, pair = tiny("tiny-gpt2"), make_pair()
+    model, pair = tiny("tiny-llama"), make_pair()
     seen = {}
 
     def remember(ids, hook):

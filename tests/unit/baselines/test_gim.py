@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from hvp_patching.baselines import BASELINES, COSTS, gim_0_1_4
-from hvp_patching.baselines.gim import GimInactive, gim, gim_context
 from hvp_patching.baselines._rules import scaled_gradient
+from hvp_patching.baselines.gim import GimInactive, gim, gim_context
 from hvp_patching.models import load_model
 from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths.gradients import site_attribution
@@ -124,9 +124,7 @@ def test_the_gates_rule_alone_is_the_gradient_of_half_of_either_factor(
 
 def half_of_either(plain, layer):
     """Hooks of a layer: the product, and what reads its factors behind all else."""
-    pre, up, post = (
-        f"blocks.{layer}.mlp.{h}" for h in ("hook_pre", "hook_pre_linear", "hook_post")
-    )
+    up, post = (f"blocks.{layer}.mlp.{h}" for h in ("hook_pre_linear", "hook_post"))
     (u0,), (p0,) = plain.read(plain.ids, [up]), plain.read(plain.ids, [post])
     now = {}
 
@@ -198,7 +196,7 @@ def test_layers_of_experts_have_gates_that_no_hook_shows(experts, make_pair):
 def test_a_gate_that_never_runs_is_an_error(tiny, make_pair, monkeypatch):
     model, ids = tiny("tiny-llama"), torch.tensor([make_pair().clean_ids])
     with (
-        pytest.raises(GimInactive, match="never fired .first: blocks.2.mlp.hook_post"),
+        pytest.raises(GimInactive, match=r"never fired \(first: blocks\.2\.mlp\.hook_post"),
         gim_context(model, **(OFF | {"gated_scale": 0.5})),
     ):
         model(ids, use_cache=False, stop_at_layer=2)

@@ -144,7 +144,7 @@ def test_without_rules_it_is_attribution_patching(tiny, make_pair):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_forward_values_are_the_models(family, tiny, make_pair):
     model, ids = tiny(family), torch.tensor([make_pair().clean_ids])
-    mlps = dict(ln_rule=False, ah_rule=False)
+    mlps = {"ln_rule": False, "ah_rule": False}
     with torch.enable_grad(), keep_precision(torch.float64):
         plain = model(ids, use_cache=False)
         with relp_context(model, **mlps) as last:
