@@ -25,9 +25,7 @@ rule measure_costs:
         check=config["check"],
     params:
         repeats=3,
-        baselines=[
-            name for name in config["sweep_estimators"] if is_baseline(name)
-        ],
+        baselines=[name for name in config["sweep_estimators"] if is_baseline(name)],
         direction=config["direction"],
         backend=config["engine"]["backend"],
         dtype=config["engine"]["dtype"],
