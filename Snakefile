@@ -30,7 +30,7 @@ wildcard_constraints:
     task=r"[a-z_]+",
     corruption=r"[a-z_]+",
     site=r"[a-z_]+",
-    baseline=r"[a-z_]+",
+    baseline=r"[a-z0-9_]+",
 
 
 include: "workflow/rules/models.smk"

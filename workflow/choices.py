@@ -10,6 +10,7 @@ from typing import Any
 from code_inputs import PACKAGE, ROOT, SRC, project_file
 from snakemake.exceptions import WorkflowError
 
+from hvp_patching.baseline_names import COUNTED, counted, module_of, spelled
 from hvp_patching.models.content import checkpoint_content
 from hvp_patching.places import SITES
 from hvp_patching.settings import Setting
@@ -17,7 +18,8 @@ from hvp_patching.settings import Setting
 # What prompts are for: top-k errors, all there are; or `fewer_prompts`
 TOP, ALL_COMPONENTS, SWEEP, PROBES = NEEDS = ("top", "all_components", "sweep", "probes")
 
-# One module per baseline: their names are known without importing torch.
+# One module per baseline, or per family that counts steps (ig_inputs for ig_inputs_5): their names
+# are known without importing torch.
 BASELINE_MODULES = sorted(
     path.stem for path in (ROOT / SRC / PACKAGE / "baselines").glob("[!_]*.py")
 )
@@ -106,9 +108,24 @@ def _in_table2(config: Mapping[str, Any], wildcards: Any) -> bool:
     return wildcards.site == "attn_heads" and _usual(config, wildcards) in config["table2"]
 
 
+def is_baseline(name: str) -> bool:
+    """Whether a module computes a baseline of this name; a family needs its number of steps."""
+    return module_of(name) in BASELINE_MODULES and (name not in COUNTED or bool(counted(name)))
+
+
+def known_baselines() -> list[str]:
+    """The names of all baselines as messages list them, ig_inputs_N among them."""
+    return [spelled(module) for module in BASELINE_MODULES]
+
+
+def baseline_module(name: str) -> str:
+    """The module of a baseline, for `script_code`."""
+    return f"baselines/{module_of(name)}"
+
+
 def named_baselines(names: Iterable[str]) -> list[str]:
     """Modules of the baselines among estimators, for `script_code`."""
-    return [f"baselines/{name}" for name in names if name in BASELINE_MODULES]
+    return [baseline_module(name) for name in names if is_baseline(name)]
 
 
 def prompt_data(task: str = "*") -> list[str]:

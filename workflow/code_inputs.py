@@ -45,7 +45,8 @@ BEHIND_FILES = WITHOUT_NUMBERS | {
         "prompts.validation",
     )
 }
-# Packages whose __init__ lists modules of one kind: a rule names those that it runs.
+# Packages whose __init__ lists modules of one kind: a rule names those that it runs. What the list
+# itself is made with is private, and belongs to it.
 LISTS = frozenset({f"{PACKAGE}.baselines"})
 
 
@@ -141,8 +142,9 @@ def _closure(files: Iterable[str], stops: frozenset[str] = frozenset()) -> set[s
         file = todo.pop()
         if file not in found and not _within(_module(file), stops):
             found.add(file)
-            if _module(file) not in LISTS:
-                todo += _imported_files(file)
+            imported = _imported_files(file)
+            listing = _module(file) in LISTS
+            todo += [one for one in imported if not listing or Path(one).name.startswith("_")]
     return found
 
 

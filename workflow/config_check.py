@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from artefacts import setting_keys
-from choices import BASELINE_MODULES, n_prompts
+from choices import is_baseline, known_baselines, n_prompts
 from code_inputs import ROOT, project_file
 from config_values import Loader, check_arguments, check_files, not_finite, read_values
 from snakemake.exceptions import WorkflowError
@@ -162,6 +162,11 @@ def _known(word: str, known: Iterable[str], what: str, key: str) -> None:
         raise ValueError(f"{key} has the unknown {what} '{word}'; {guess}known: {', '.join(known)}")
 
 
+def _known_baseline(name: str, key: str) -> None:
+    if not is_baseline(name):
+        _known(name, known_baselines(), "baseline", key)
+
+
 def _check_names(config: dict[str, Any]) -> None:
     """Models, tasks, corruptions, estimators and baselines, each as its own module knows them."""
     from hvp_patching.estimators import by_name
@@ -192,15 +197,15 @@ def _check_names(config: dict[str, Any]) -> None:
             _known(corruption, known, "corruption", "other_corruptions")
     few = ("table9_estimators", "sweep_estimators", "convergence_estimators")
     for name in [name for key in few for name in config[key]]:
-        if name not in BASELINE_MODULES:
+        if not is_baseline(name):
             by_name(name)
     for name in config["baselines"]:
-        _known(name, BASELINE_MODULES, "baseline", "baselines")
+        _known_baseline(name, "baselines")
     for site in config["sites"]:
         _known(site, config["site_baselines"], "site", "sites (see site_baselines)")
     for site, names in config["site_baselines"].items():
         for name in names:
-            _known(name, BASELINE_MODULES, "baseline", f"site_baselines.{site}")
+            _known_baseline(name, f"site_baselines.{site}")
     computed = [*config["estimators"], *config["baselines"]]
     for column, name in config["table2_columns"].items():
         if name not in computed:

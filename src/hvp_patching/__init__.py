@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from hvp_patching import estimators
     from hvp_patching.baselines.atp_star import atp_star
     from hvp_patching.baselines.atp_star_qkv import atp_star_qkv
+    from hvp_patching.baselines.clean_corrupted import clean_corrupted
     from hvp_patching.baselines.gauss_newton import gauss_newton
     from hvp_patching.baselines.gim import gim
+    from hvp_patching.baselines.gim_0_1_4 import gim_0_1_4
+    from hvp_patching.baselines.ig_inputs import ig_inputs
     from hvp_patching.baselines.local_curvature import local_curvature
+    from hvp_patching.baselines.relp import relp
+    from hvp_patching.baselines.second_order_share import joint_expansion, second_order_share
     from hvp_patching.models import from_huggingface, list_models, load_model
     from hvp_patching.paths import (
         Jets,
@@ -51,11 +56,15 @@ __all__ = [
     "as_token_pair",
     "atp_star",
     "atp_star_qkv",
+    "clean_corrupted",
     "estimators",
     "from_huggingface",
     "gauss_newton",
     "gim",
+    "gim_0_1_4",
     "hessian_vector_products",
+    "ig_inputs",
+    "joint_expansion",
     "lipschitz_estimates",
     "list_models",
     "load_model",
@@ -63,7 +72,9 @@ __all__ = [
     "logit_difference",
     "path_jets",
     "reliability",
+    "relp",
     "screen_flag_fix",
+    "second_order_share",
     "site_attribution",
     "tokenize",
 ]
@@ -71,7 +82,19 @@ __all__ = [
 # Resolved on first use: importing transformer_lens takes seconds, and the workflow's table and
 # metric rules need none of it.
 _HOMES = {
-    "baselines": ("atp_star", "atp_star_qkv", "gauss_newton", "gim", "local_curvature"),
+    "baselines": (
+        "atp_star",
+        "atp_star_qkv",
+        "clean_corrupted",
+        "gauss_newton",
+        "gim",
+        "gim_0_1_4",
+        "ig_inputs",
+        "joint_expansion",
+        "local_curvature",
+        "relp",
+        "second_order_share",
+    ),
     "models": ("from_huggingface", "list_models", "load_model"),
     "paths": (
         "Jets",

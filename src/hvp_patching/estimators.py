@@ -176,15 +176,32 @@ def IH_PI(K: int) -> QuadratureRule:
 
 def IH_DR(n: int) -> QuadratureRule:
     """Double Riemann sum of the integrated Hessian, f'(0) + n⁻² Σ_αβ αβ f''(αβ) (appendix D.2)."""
-    _count(n, "n", "IH_DR")
+    shares = _products(_count(n, "n", "IH_DR"))
+    terms: list[Term] = [(Fraction(0), 1, 1.0)]
+    terms += [(node, 2, float(node) * share) for node, share in shares.items()]
+    return QuadratureRule(f"ih_dr_{n}", 2 * n * n, tuple(terms))
+
+
+def IH_FULL(n: int) -> QuadratureRule:
+    """Integrated Hessians as published, n⁻² Σ_αβ [f'(αβ) + αβ f''(αβ)] at midpoints.
+
+    Janizek et al. 2021 (arXiv 2002.04138), for one component: the double integral is f(1) − f(0),
+    where the paper's integrated Hessians keep f'(0) and the second term alone (not in the paper).
+    """
+    terms: list[Term] = []
+    for node, share in _products(_count(n, "n", "IH_FULL")).items():
+        terms += [(node, 1, share), (node, 2, float(node) * share)]
+    return QuadratureRule(f"ih_full_{n}", 2 * n * n, tuple(terms))
+
+
+def _products(n: int) -> dict[Fraction, float]:
+    """Products αβ of n midpoints each, increasing, and the share of the unit square of each."""
     midpoints = [Fraction(2 * i + 1, 2 * n) for i in range(n)]
-    weights: defaultdict[Fraction, float] = defaultdict(float)
+    shares: defaultdict[Fraction, float] = defaultdict(float)
     for alpha in midpoints:
         for beta in midpoints:
-            weights[alpha * beta] += float(alpha * beta) / n**2
-    terms: list[Term] = [(Fraction(0), 1, 1.0)]
-    terms += [(node, 2, weight) for node, weight in sorted(weights.items())]
-    return QuadratureRule(f"ih_dr_{n}", 2 * n * n, tuple(terms))
+            shares[alpha * beta] += 1 / n**2
+    return dict(sorted(shares.items()))
 
 
 def THIRD_ORDER() -> QuadratureRule:
@@ -224,6 +241,7 @@ NAMES: dict[str, Callable[..., Estimator]] = {
     r"lobatto_(\d+)": LOBATTO,
     r"ih_pi_(\d+)": IH_PI,
     r"ih_dr_(\d+)": IH_DR,
+    r"ih_full_(\d+)": IH_FULL,
     r"third_order": THIRD_ORDER,
     r"fd_hvp": FD_HVP,
     r"k_median": K_MEDIAN,

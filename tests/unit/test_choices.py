@@ -156,6 +156,21 @@ def test_prompts_depend_on_the_data_that_the_library_reads(tmp_path, monkeypatch
 
 
 def test_every_baseline_module_is_a_baseline():
+    from hvp_patching.baseline_names import module_of
     from hvp_patching.baselines import BASELINES
 
-    assert sorted(BASELINES) == choices.BASELINE_MODULES
+    assert sorted(map(module_of, BASELINES)) == choices.BASELINE_MODULES
+    assert all(map(choices.is_baseline, BASELINES))
+
+
+def test_a_family_of_baselines_needs_its_number_of_steps():
+    assert choices.baseline_module("ig_inputs_12") == "baselines/ig_inputs"
+    assert choices.baseline_module("gim_0_1_4") == "baselines/gim_0_1_4"
+    assert choices.named_baselines(["ap", "ig_inputs_5", "relp", "ig_5"]) == [
+        "baselines/ig_inputs",
+        "baselines/relp",
+    ]
+    for name in ("ig_inputs", "ig_inputs_0", "ig_inputs_05", "gim_5", "relp_5", "_rules", "_named"):
+        assert not choices.is_baseline(name)
+    assert "ig_inputs_N" in choices.known_baselines()
+    assert "ig_inputs" not in choices.known_baselines()

@@ -164,7 +164,11 @@ def test_a_sweep_runs_scores_and_the_baselines_that_it_names():
 def test_a_baseline_runs_its_own_code_and_no_other_baselines():
     found = set(code_inputs.script_code("compute_baseline", "baselines/gim"))
     assert library("baselines/gim", "models/loading", "prompts/pair", "cache") <= found
+    assert library("baselines/_named", "baseline_names") <= found  # what the name says of steps
     assert not library("baselines/atp_star", "baselines/local_curvature") & found
+    assert not library("baselines/_grad_drop", "baselines/relp") & found
+    found = set(code_inputs.script_code("compute_baseline", "baselines/gim_0_1_4"))
+    assert library("baselines/gim", "baselines/gim_0_1_4", "baselines/_rules") <= found
 
 
 def test_weights_depend_on_what_fetches_and_checks_them():

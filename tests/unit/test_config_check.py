@@ -40,6 +40,14 @@ def test_the_profiles_pass(profile):
     config_check.check_config(load(profile))
 
 
+def test_every_baseline_can_be_asked_for():
+    names = ["gim", "gim_0_1_4", "relp", "ig_inputs_5", "clean_corrupted", "second_order_share"]
+    sweep = [*load()["sweep_estimators"], "ig_inputs_10", "ih_full_3"]
+    config = load(baselines=names, sweep_estimators=sweep)
+    config["site_baselines"] |= {"mlp_out": names}
+    config_check.check_config(config)
+
+
 BAD = {
     "unknown key": (
         {"effrt": "quick"},
@@ -141,6 +149,14 @@ BAD = {
     "unknown baseline of a site": (
         {"site_baselines": {"mlp_out": ["atp"]}},
         "config: site_baselines.mlp_out has the unknown baseline 'atp'; ",
+    ),
+    "baseline without its number": (
+        {"baselines": ["gim", "ig_inputs"]},
+        "config: baselines has the unknown baseline 'ig_inputs'; did you mean 'ig_inputs_N'? ",
+    ),
+    "baseline with no step": (
+        {"site_baselines": {"mlp_out": ["ig_inputs_0"]}},
+        "config: site_baselines.mlp_out has the unknown baseline 'ig_inputs_0'; ",
     ),
     "unknown estimator of the sweep": (
         {"sweep_estimators": ["ap", "ms_hpv_3"]},

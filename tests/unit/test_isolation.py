@@ -18,6 +18,11 @@ CALLS = {
         hp.hessian_vector_products(model, pair, components=[(1, 2)]).products
     ),
     "gim": hp.gim,
+    "gim_0_1_4": hp.gim_0_1_4,
+    "relp": hp.relp,
+    "ig_inputs": hp.ig_inputs,
+    "clean_corrupted": hp.clean_corrupted,
+    "second_order_share": hp.second_order_share,
     "atp_star": hp.atp_star,
     "atp_star_qkv": hp.atp_star_qkv,
     "gauss_newton": hp.gauss_newton,

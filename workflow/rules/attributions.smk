@@ -3,7 +3,14 @@
 Device and memory are resources, not params: they change no number, so they must not rerun a job.
 """
 
-from choices import ALL_COMPONENTS, TOP, baselines, neurons_per_layer, prompts_for
+from choices import (
+    ALL_COMPONENTS,
+    TOP,
+    baseline_module,
+    baselines,
+    neurons_per_layer,
+    prompts_for,
+)
 from code_inputs import script_code
 from grammar import SETTING, STORE, log_of, path_of, timing_of
 
@@ -64,7 +71,7 @@ rule compute_baseline:
     """Attributions that are not a function of the jet, such as GIM."""
     input:
         code=lambda wildcards: script_code(
-            "compute_baseline", f"baselines/{wildcards.baseline}"
+            "compute_baseline", baseline_module(wildcards.baseline)
         ),
         model=path_of("weights"),
         prompts=path_of("prompts"),

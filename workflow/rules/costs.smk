@@ -1,6 +1,6 @@
 """Defines rules that time what attributions are made of."""
 
-from choices import BASELINE_MODULES, named_baselines
+from choices import is_baseline, named_baselines
 from code_inputs import script_code
 from grammar import SETTING, log_of, path_of
 
@@ -26,9 +26,7 @@ rule measure_costs:
     params:
         n_prompts=1,
         repeats=3,
-        baselines=[
-            name for name in config["sweep_estimators"] if name in BASELINE_MODULES
-        ],
+        baselines=[name for name in config["sweep_estimators"] if is_baseline(name)],
         direction=config["direction"],
         backend=config["engine"]["backend"],
         dtype=config["engine"]["dtype"],

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 import torch
 
-from hvp_patching.paths.gradients import component_sums, hook_gradients
-from hvp_patching.paths.rows import DEFAULT_MEMORY, bytes_of_logits, bytes_per_token
+from hvp_patching.paths.gradients import (
+    component_sums,
+    hook_gradients,
+    rows_per_reverse_pass,
+)
+from hvp_patching.paths.rows import DEFAULT_MEMORY
 from hvp_patching.paths.run import BaseRun
 from hvp_patching.sites import Hook, Site, n_layers
 
@@ -34,7 +38,7 @@ def grad_drop(
     # the row that drops layer number `layers`, which does not exist, drops nothing
     rows = torch.arange(layers + 1, device=run.suffix.device)
     parts: list[list[torch.Tensor]] = [[] for _ in directions]
-    for chunk in torch.split(rows, _rows_per_pass(run, memory)):
+    for chunk in torch.split(rows, rows_per_reverse_pass(run, memory)):
         gradients = _gradients(run, chunk)
         for part, direction in zip(parts, directions, strict=True):
             part.append(component_sums(site, gradients, direction))
@@ -67,10 +71,3 @@ def _drop(rows: torch.Tensor) -> Hook:
         return torch.where(rows.view(-1, 1, 1), activation.detach(), activation)
 
     return hook
-
-
-def _rows_per_pass(run: BaseRun, memory: int) -> int:
-    """How many rows fit: reverse mode keeps the graphs of all layers."""
-    blocks = 3 * n_layers(run.model) * run.suffix.shape[1] * bytes_per_token(run.model)
-    in_float64 = 8 * int(run.model.cfg.d_vocab)
-    return max(1, memory // (blocks + 2 * (bytes_of_logits(run) + 4 * in_float64)))

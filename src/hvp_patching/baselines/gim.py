@@ -1,27 +1,32 @@
 """GIM: attribution patching with modified gradients, through the authors' package ``gim-explain``.
 
-The package changes three things in the backward pass and nothing in the forward pass: normalisation
-statistics are constants, the attention softmax is differentiated at a higher temperature, and the
-gradients of queries, keys and values are scaled down. It is written for HookedTransformer; this
-module makes it act on a TransformerBridge and notices when a part of it does not.
+Four things change in the backward pass and nothing in the forward pass: normalisation statistics
+are constants, the attention softmax is differentiated at a higher temperature, the gradients of
+queries, keys and values are scaled down, and so are those of the two factors of a gated MLP. The
+package is written for HookedTransformer; this module makes it act on a TransformerBridge and
+notices when a part of it does not. Its releases up to 0.1.4 have the first three only (gim_0_1_4);
+the fourth is added here as its authors' main branch describes it.
 """
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gim as gim_explain
 import torch
 import torch.nn.functional as F
-from transformer_lens.model_bridge.generalized_components.normalization import (
-    NATIVE_PATH_EDIT_FALLBACK_WARNING,
-)
 
+from hvp_patching.baselines._rules import (
+    NORM_HOOK,
+    POST,
+    Watch,
+    edits_of_scales_allowed,
+    gated_layers,
+    scaled_gradient,
+)
 from hvp_patching.isolation import isolated
 from hvp_patching.paths.gradients import site_attribution
 from hvp_patching.paths.metric import LOGPROB, AnyMetric
@@ -32,7 +37,6 @@ if TYPE_CHECKING:
 
     from hvp_patching.prompts.pair import PromptPair, TokenPair
 
-NORM_HOOK = "hook_scale"
 QKV_HOOKS = (".attn.hook_q", ".attn.hook_k", ".attn.hook_v")
 
 
@@ -52,9 +56,10 @@ def gim(
 ) -> torch.Tensor:
     """GIM's estimate of every component's effect: modified gradient times patch direction.
 
-    Returns a float64 tensor [n_components] in the order of the site's components, in units of the
-    metric; positions: each of them apart, as in path_jets. Raises ``GimInactive`` where one of the
-    modifications never fired, else as ``site_attribution`` does. Baseline of section 4.1.
+    All four modifications. Returns a float64 tensor [n_components] in the order of the site's
+    components, in units of the metric; positions: each of them apart, as in path_jets. Raises
+    ``GimInactive`` where one of the modifications never fired, else as ``site_attribution`` does.
+    Baseline of section 4.1.
     """
     context = partial(gim_context, model)
     return site_attribution(
@@ -71,26 +76,38 @@ def gim_context(
     q_scale: float | None = 0.25,
     k_scale: float | None = 0.25,
     v_scale: float | None = 0.5,
+    gated_scale: float | None = 0.5,
 ) -> Iterator[None]:
     """Forward passes inside keep their values (to rounding) and get GIM's gradients.
 
-    ``freeze_norm=False``, ``softmax_temperature`` None or 1, and all three scales None turn the
-    three modifications off. The defaults are the package's. Model and torch are restored on exit,
-    also after an exception. Raises ``GimInactive`` on a normal exit if a requested modification
+    ``freeze_norm=False``, ``softmax_temperature`` None or 1, all three scales of q, k and v None,
+    and ``gated_scale`` None turn the four modifications off. The defaults are the package's; those
+    of its main branch where the release has none: gated_scale, of the gradients through both
+    factors of a gated MLP's product (an MLP without a gate has nothing to scale). Model and torch
+    are restored on exit, also after an exception. Raises ``GimInactive`` where a layer's MLP is of
+    a kind that cannot be told, or on a normal exit if a requested modification
     did not act in every layer, which includes leaving the context without a forward pass. Functions
     of torch are replaced inside, so that no other computation of this package runs meanwhile.
     """
     tempered = softmax_temperature is not None and softmax_temperature != 1.0
     scaled = any(scale is not None for scale in (q_scale, k_scale, v_scale))
-    suffixes = (NORM_HOOK,) * freeze_norm + QKV_HOOKS * scaled
-    watched = _hook_names(model, suffixes)
-    n_attention = len(_hook_names(model, QKV_HOOKS[:1])) if tempered else 0
-    fired: set[str] = set()
+    watch = Watch("GIM", GimInactive)
+    watch.need(model, (NORM_HOOK,) * freeze_norm + QKV_HOOKS * scaled)
+    n_attention = Watch("GIM", GimInactive).need(model, QKV_HOOKS[:1]) if tempered else 0
+    products: list[str] = []
+    if gated_scale is not None:
+        gated = gated_layers(model, watch, "its rule for gated MLPs")
+        products = [POST(layer) for layer, is_gated in gated.items() if is_gated]
+        watch.need(model, products)
     softmax_calls = [0]
 
     with isolated(), ExitStack() as stack:
-        stack.enter_context(_expected_warning_silenced())
-        stack.enter_context(_firing_recorded(model, watched, fired))
+        stack.enter_context(edits_of_scales_allowed())
+        stack.enter_context(watch.recording(model))
+        if gated_scale is not None:
+            # both factors together: what the product gets is scaled before it reaches them
+            halves = [(name, scaled_gradient(gated_scale)) for name in products]
+            stack.enter_context(model.hooks(fwd_hooks=halves))
         stack.enter_context(
             gim_explain.GIM(
                 model,
@@ -104,57 +121,12 @@ def gim_context(
         if tempered:
             stack.enter_context(_softmax_takes_dtype(softmax_calls))
         yield
-    _check_all_fired(watched, fired)
+    watch.check()
     if softmax_calls[0] < n_attention:
         raise GimInactive(
             f"GIM's softmax temperature acted {softmax_calls[0]} times in {n_attention} attention "
             "layers: load the model with eager attention and run it inside the context."
         )
-
-
-def _hook_names(model: TransformerBridge, suffixes: tuple[str, ...]) -> dict[int, str]:
-    """Hook points by identity, since a bridge lists one point under several names."""
-    found: dict[int, str] = {}
-    for suffix in suffixes:
-        matching = {id(hp): name for name, hp in model.hook_dict.items() if name.endswith(suffix)}
-        if not matching:
-            raise GimInactive(
-                f"The model has no hook named *{suffix}, which GIM modifies: "
-                "pass a TransformerBridge of a decoder with separate q, k and v hooks."
-            )
-        found |= matching
-    return found
-
-
-def _check_all_fired(watched: dict[int, str], fired: set[str]) -> None:
-    silent = sorted(set(watched.values()) - fired)
-    if silent:
-        raise GimInactive(
-            f"{len(silent)} of the {len(watched)} hooks that GIM modifies never fired "
-            f"(first: {silent[0]}): run a whole forward pass of this model inside the context."
-        )
-
-
-@contextmanager
-def _firing_recorded(
-    model: TransformerBridge, watched: dict[int, str], fired: set[str]
-) -> Iterator[None]:
-    """Note which of the watched hook points see a tensor; the tensor is left alone."""
-
-    def record(tensor: torch.Tensor, hook: Any, name: str) -> None:
-        fired.add(name)
-
-    hooks = [(name, partial(record, name=name)) for name in watched.values()]
-    with model.hooks(fwd_hooks=hooks):
-        yield
-
-
-@contextmanager
-def _expected_warning_silenced() -> Iterator[None]:
-    """Freezing a norm edits its scale, which the bridge announces at every norm of every pass."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=re.escape(NATIVE_PATH_EDIT_FALLBACK_WARNING))
-        yield
 
 
 @contextmanager

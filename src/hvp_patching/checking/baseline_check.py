@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import pandas as pd
 import torch
 
+from hvp_patching.baseline_names import counted
 from hvp_patching.baselines import BASELINES, gim_context
+from hvp_patching.checking.between_runs import (
+    clean_corrupted_again,
+    ig_inputs_again,
+    second_order_share_again,
+)
 from hvp_patching.checking.check import CannotCheck, Check, Comparison
 from hvp_patching.checking.differences import OFFSETS, Derivatives, derivatives
 from hvp_patching.checking.grad_drop import atp_star_again, atp_star_qkv_again
 from hvp_patching.checking.plain import Move
 from hvp_patching.checking.reference import FORWARD, path_sizes
+from hvp_patching.checking.relevance import relp_again
+from hvp_patching.checking.slopes import Estimates
 from hvp_patching.checking.subject import Subject
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.sites import Component, get_site, layer_sizes, resolve_components
 
 AGAIN = "computing it again, past the store"
-Estimates = list[tuple[float, float]]  # value and tolerance of every component
+# how the context of each differs from its defaults
+GIM: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
+    {"gim": {}, "gim_0_1_4": {"gated_scale": None}}
+)
 
 
 def check_baseline(check: Check, subject: Subject, name: str, estimates: pd.DataFrame) -> None:
@@ -47,13 +59,17 @@ def verify_baseline(
     ours: Sequence[float],
 ) -> Iterator[Comparison]:
     """Comparisons of some components of one prompt."""
-    if name == "gim":
+    if name in GIM:
         check.note("GIM's gradients, modified on purpose, were only computed again")
-        yield from _verify_gim(subject, components, ours)
+        yield from _verify_gim(subject, name, components, ours)
         return
-    if name not in CHECKED:
+    steps = counted(name)
+    if steps and steps[0] == "ig_inputs":
+        found = ig_inputs_again(subject, components, steps[1])
+    elif name in CHECKED:
+        found = CHECKED[name](subject, components)
+    else:
         raise CannotCheck(f"the check knows no second way of computing '{name}'")
-    found = CHECKED[name](subject, components)
     for (layer, index), value, (other, tolerance) in zip(components, ours, found, strict=True):
         where = f"{subject.prompt}, layer {layer}, index {index}, {name}"
         yield Comparison(where, FORWARD, value, other, tolerance)
@@ -147,20 +163,20 @@ def _output_curvature(subject: Subject, layer: int, index: int) -> tuple[torch.T
 
 
 def _verify_gim(
-    subject: Subject, components: Sequence[Component], ours: Sequence[float]
+    subject: Subject, name: str, components: Sequence[Component], ours: Sequence[float]
 ) -> Iterator[Comparison]:
     model, site = subject.model, get_site(subject.site)
     setting = (model, subject.tokens, subject.site, subject.direction)
-    again = BASELINES["gim"](*setting)
+    again = BASELINES[name](*setting)
     places = resolve_components(site, layer_sizes(model, site), None)
     largest = float(again.abs().max())
     for (layer, index), value in zip(components, ours, strict=True):
         other = float(again[places.index((layer, index))])
-        where = f"{subject.prompt}, layer {layer}, index {index}, gim"
+        where = f"{subject.prompt}, layer {layer}, index {index}, {name}"
         tolerance = float(subject.tolerance(torch.tensor(largest)))
         yield Comparison(where, AGAIN, value, other, tolerance)
     run = base_run(model, subject.tokens, site, subject.direction)
-    with torch.no_grad(), gim_context(model):
+    with torch.no_grad(), gim_context(model, **GIM[name]):
         inside = float(run.metric(run.logits([], run.prefix_copy())))
     logits = subject.paths.logits([subject.paths.move(*components[0], 0.0)])
     plain = float(subject.paths.metric(logits)[0])
@@ -173,6 +189,9 @@ CHECKED: MappingProxyType[str, Callable[[Subject, Sequence[Component]], Estimate
     MappingProxyType(
         {
             "gauss_newton": _gauss_newton,
+            "relp": relp_again,
+            "clean_corrupted": clean_corrupted_again,
+            "second_order_share": second_order_share_again,
             "local_curvature": _local_curvature,
             "local_curvature_unweighted": _local_curvature_unweighted,
             "atp_star": atp_star_again,

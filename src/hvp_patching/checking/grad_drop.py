@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
-from hvp_patching.checking.differences import OFFSETS, derivatives
 from hvp_patching.checking.plain import Hooks, Move, PlainPaths, reader
-from hvp_patching.checking.reference import path_sizes
+from hvp_patching.checking.slopes import Estimates, put, slopes
 from hvp_patching.checking.subject import Subject
 from hvp_patching.sites import Component
 
 BRANCHES = ("attn_out", "mlp_out")  # what a layer adds to the residual stream
-Estimates = list[tuple[float, float]]
 
 
 def atp_star_again(subject: Subject, components: Sequence[Component]) -> Estimates:
@@ -55,15 +52,15 @@ def _grad_drop(
     directions: Sequence[torch.Tensor],
 ) -> Estimates:
     layers = len(paths.layers)
-    slopes = [
-        _slopes(subject, paths, components, directions, _held(paths, layer))
+    held = [
+        slopes(subject, paths, components, directions, _held(paths, layer))
         for layer in paths.layers
     ]
-    plain = _slopes(subject, paths, components, directions, [])
+    plain = slopes(subject, paths, components, directions, [])
     found: Estimates = []
     for i, (slope, error) in enumerate(plain):
-        size = sum(abs(dropped[i][0]) for dropped in slopes) / (layers - 1)
-        tolerance = sum(dropped[i][1] for dropped in slopes) / (layers - 1)
+        size = sum(abs(dropped[i][0]) for dropped in held) / (layers - 1)
+        tolerance = sum(dropped[i][1] for dropped in held) / (layers - 1)
         # where the slope is nothing but rounding its sign, which the estimate takes, is open
         open_sign = 2 * size if abs(slope) <= error else 0.0
         found.append((-size if slope < 0 else size, tolerance + open_sign))
@@ -73,35 +70,6 @@ def _grad_drop(
 def _held(paths: PlainPaths, layer: int) -> Hooks:
     """Hooks that put the unpatched outputs of one layer in the place of any others."""
     return [
-        (paths.hook(branch, layer), _put(paths.read(paths.ids, branch)[layer]))
+        (paths.hook(branch, layer), put(paths.read(paths.ids, branch)[layer]))
         for branch in BRANCHES
     ]
-
-
-def _put(value: torch.Tensor) -> Callable[..., torch.Tensor]:
-    def hook(activation: torch.Tensor, hook: Any) -> torch.Tensor:
-        return value.expand_as(activation)
-
-    return hook
-
-
-def _slopes(
-    subject: Subject,
-    paths: PlainPaths,
-    components: Sequence[Component],
-    directions: Sequence[torch.Tensor],
-    hooks: Hooks,
-) -> Estimates:
-    """m's slope along every direction, under hooks: value and tolerance."""
-    moves = [
-        Move(layer, offset * direction)
-        for (layer, _), direction in zip(components, directions, strict=True)
-        for offset in OFFSETS
-    ]
-    logits = paths.logits(moves, hooks).view(len(components), len(OFFSETS), -1)
-    found: Estimates = []
-    for rows in logits:
-        slope = derivatives(paths.metric(rows), 1)
-        tolerance = slope.errors[1] + subject.tolerance(path_sizes(rows, 1))[1]
-        found.append((float(slope.values[1]), float(tolerance)))
-    return found

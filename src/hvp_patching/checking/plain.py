@@ -81,20 +81,24 @@ class PlainPaths:
         self.axis = HOOKS[site][1]
         device = next(model.parameters()).device
         sides = [torch.tensor([s], device=device) for s in (tokens.clean_ids, tokens.corrupted_ids)]
-        self.ids, other = sides if direction == "noising" else sides[::-1]
+        self.ids, self.other = sides if direction == "noising" else sides[::-1]
         self.targets = torch.tensor(tokens.target_ids, device=device)
         self.a = self.read(self.ids, site)
         self.to_zero = tokens.corruption == ZERO_CORRUPTION
         if self.to_zero:
             self.delta = [-a for a in self.a]
         else:
-            self.delta = [b - a for a, b in zip(self.a, self.read(other, site), strict=True)]
+            self.delta = [b - a for a, b in zip(self.a, self.read(self.other, site), strict=True)]
 
     def read(self, ids: torch.Tensor, site: str) -> list[torch.Tensor]:
         """The site's activation in every layer, [n_pos, …], of an unpatched run."""
+        return self.read_hooks(ids, [self.hook(site, layer) for layer in self.layers])
+
+    def read_hooks(self, ids: torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
+        """What some hooks hold in an unpatched run, without the batch."""
         found: dict[int, torch.Tensor] = {}
-        self._run(ids, [(self.hook(site, layer), reader(found, layer)) for layer in self.layers])
-        return [found[layer][0] for layer in self.layers]
+        self._run(ids, [(name, reader(found, i)) for i, name in enumerate(names)])
+        return [found[i][0] for i in range(len(names))]
 
     def hook(self, site: str, layer: int) -> str:
         """Full name of a site's hook."""
@@ -116,12 +120,12 @@ class PlainPaths:
             return Move(layer, -t * mask, relative=True)
         return Move(layer, t * self.component(layer, index))
 
-    def logits(self, moves: Sequence[Move], hooks: Hooks = ()) -> torch.Tensor:
+    def logits(self, moves: Sequence[Move], hooks: Hooks = (), first: Hooks = ()) -> torch.Tensor:
         """Last-position logits of each move's run, float64 [n_moves, vocabulary], on the CPU.
 
-        ``hooks`` run after the moves and see a batch of rows.
+        ``hooks`` run after the moves, ``first`` before; both see a batch of rows.
         """
-        return torch.cat(list(self._batches(moves, hooks)))
+        return torch.cat(list(self._batches(moves, hooks, first)))
 
     def gradients(self, moves: Sequence[Move]) -> torch.Tensor:
         """∂m/∂(activation) of each move's run at its layer, [n_moves, n_pos, …], on the CPU.
@@ -150,7 +154,7 @@ class PlainPaths:
         chosen = logits[:, self.targets.cpu()]
         return chosen.logsumexp(-1) - logits.logsumexp(-1)
 
-    def _batches(self, moves: Sequence[Move], hooks: Hooks) -> Iterator[torch.Tensor]:
+    def _batches(self, moves: Sequence[Move], hooks: Hooks, first: Hooks) -> Iterator[torch.Tensor]:
         size = self.rows_per_batch
         for start in range(0, len(moves), size):
             batch = moves[start : start + size]
@@ -159,7 +163,7 @@ class PlainPaths:
                 for layer in sorted({move.layer for move in batch})
             ]
             ids = self.ids.expand(len(batch), -1)
-            yield self._run(ids, [*added, *hooks]).cpu()
+            yield self._run(ids, [*first, *added, *hooks]).cpu()
 
     @property
     def rows_per_batch(self) -> int:

@@ -14,10 +14,12 @@ from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.metric import LOGPROB, AnyMetric
 from hvp_patching.paths.patches import Positions, resolve_positions
 from hvp_patching.paths.precision import DecomposedLayerNorm
+from hvp_patching.paths.rows import bytes_of_logits, bytes_per_token
 from hvp_patching.paths.run import BaseRun, check_met
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
-from hvp_patching.sites import Hook, Site, get_site
+from hvp_patching.sites import Hook, Site, get_site, n_layers
 
+# Its hooks run before those of the pass; what it gives, a sequence of (name, hook) or None, after.
 Context = Callable[[], AbstractContextManager[Any]]
 
 
@@ -63,11 +65,11 @@ def hook_gradients(
     """
     for zero in zeros:
         zero.requires_grad_(True)
-    added = [(name, _adder(zero)) for name, zero in zip(names, zeros, strict=True)]
+    added = adders(names, zeros)
     # `context` may replace functions that a metric of one's own calls: its gradient is taken before
     slope = None if run.metric.polynomial else _slope(run)
-    with torch.enable_grad(), DecomposedLayerNorm(), context():
-        logits = run.logits([*added, *hooks], run.prefix_copy())
+    with torch.enable_grad(), DecomposedLayerNorm(), context() as last:
+        logits = run.logits([*added, *hooks, *(last or ())], run.prefix_copy())
         if slope is None:
             m = run.metric(logits)
             check_met(run, m.detach(), "a pass that changes gradients alone")
@@ -111,6 +113,18 @@ def component_sums(
             product = product.flatten(3).sum(-1)
         columns.append(F.pad(product, (start, 0))[..., list(positions)].flatten(1))
     return torch.cat(columns, dim=1)
+
+
+def rows_per_reverse_pass(run: BaseRun, memory: int) -> int:
+    """How many rows fit into `memory` bytes: reverse mode keeps the graphs of all layers."""
+    blocks = 3 * n_layers(run.model) * run.suffix.shape[1] * bytes_per_token(run.model)
+    in_float64 = 8 * int(run.model.cfg.d_vocab)
+    return max(1, memory // (blocks + 2 * (bytes_of_logits(run) + 4 * in_float64)))
+
+
+def adders(names: Sequence[str], zeros: Sequence[torch.Tensor]) -> list[tuple[str, Hook]]:
+    """Hooks that add a tensor each to the activations of these names."""
+    return [(name, _adder(zero)) for name, zero in zip(names, zeros, strict=True)]
 
 
 def _adder(zero: torch.Tensor) -> Hook:

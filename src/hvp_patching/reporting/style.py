@@ -20,8 +20,9 @@ class MethodStyle:
     marker: str
 
 
-# Colours: Okabe and Ito's eight, Paul Tol's "muted", then what is far from both. No two methods
-# share colour or marker; beyond the filled markers, '+' and 'x', which a line hides least.
+# Colours: Okabe and Ito's eight, Paul Tol's "muted", then what is far from all before, also as the
+# colour-blind see it. No two methods share colour or marker; beyond the filled markers come those
+# that a line hides least.
 METHODS = MappingProxyType(
     {
         "activation_patching": MethodStyle("Activation patching", "#000000", "*"),
@@ -42,12 +43,22 @@ METHODS = MappingProxyType(
         "atp_star_qkv": MethodStyle("AtP* (q, k, v)", "#661100", "H"),
         "gl": MethodStyle("Gauss–Legendre IG", "#7733DD", "x"),
         "lobatto": MethodStyle("Gauss–Lobatto IG", "#888888", "+"),
+        "relp": MethodStyle("RelP", "#8888FF", "3"),
+        "ig_inputs": MethodStyle("IG over inputs", "#0000FF", "4"),
+        "clean_corrupted": MethodStyle("Clean and corrupted", "#220033", "|"),
+        "second_order_share": MethodStyle("Second-order share", "#BB0011", r"$\oplus$"),
+        "gim_0_1_4": MethodStyle("GIM 0.1.4", "#00EEAA", r"$\otimes$"),
+        "ih_full": MethodStyle("IH, full", "#EE2255", r"$\ominus$"),
     }
 )
 
-# what the number at the end of an estimator's id counts
+# what the number at the end of a method's id counts
 STEPS = MappingProxyType(
-    {"ms_hvp": "K", "ig": "N", "ih_pi": "K", "ih_dr": "n", "gl": "n", "lobatto": "n"}
+    {
+        **dict.fromkeys(("ms_hvp", "ih_pi"), "K"),
+        **dict.fromkeys(("ig", "ig_inputs"), "N"),
+        **dict.fromkeys(("ih_dr", "ih_full", "gl", "lobatto"), "n"),
+    }
 )
 
 # Models compared within a figure, in order of appearance; a line style of its own each, since
@@ -95,6 +106,8 @@ def method_label(method: str) -> str:
 
 
 def _split(method: str) -> tuple[str, str, str]:
+    if method in METHODS:  # with a number of its own, as in gim_0_1_4
+        return method, "", ""
     match = re.fullmatch(r"(.+?)(?:_(left|right))?(?:_(\d+))?", method)
     family, side, steps = match.groups("") if match else (method, "", "")
     if family not in METHODS:

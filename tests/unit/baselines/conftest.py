@@ -2,9 +2,10 @@ import random
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, MixtralConfig
 
-from hvp_patching.models import load_model
-from hvp_patching.models.tiny import FAMILIES
+from hvp_patching.models import from_huggingface, load_model
+from hvp_patching.models.tiny import FAMILIES, build_tokenizer
 from hvp_patching.prompts.pair import TokenPair
 
 
@@ -25,6 +26,28 @@ def model(request):
 @pytest.fixture(scope="package")
 def one_model():
     return load_model("tiny-llama", device="cpu")
+
+
+@pytest.fixture(scope="package", params=["mixtral", "mixtral-square"])
+def experts(request):
+    """Layers of experts, gated inside; square: as wide as the residual stream."""
+    tokenizer = build_tokenizer("tiny-llama")
+    config = MixtralConfig(
+        hidden_size=32,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_hidden_layers=2,
+        intermediate_size=32 if request.param == "mixtral-square" else 64,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        vocab_size=len(tokenizer),
+        experts_implementation="eager",
+        **{f"{which}_token_id": tokenizer.eos_token_id for which in ("bos", "eos", "pad")},
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    model.config.architectures = [type(model).__name__]
+    return from_huggingface(model.double().eval(), tokenizer, False)
 
 
 @pytest.fixture(scope="session")

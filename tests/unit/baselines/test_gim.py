@@ -1,15 +1,21 @@
 import warnings
+from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 
+import gim as gim_explain
 import pytest
 import torch
 import torch.nn.functional as F
 
-from hvp_patching.baselines import BASELINES, COSTS
+from hvp_patching.baselines import BASELINES, COSTS, gim_0_1_4
+from hvp_patching.baselines._rules import scaled_gradient
 from hvp_patching.baselines.gim import GimInactive, gim, gim_context
 from hvp_patching.models import load_model
+from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths.gradients import site_attribution
+
+from .plain import Plain, at
 
 OFF = {
     "freeze_norm": False,
@@ -17,6 +23,7 @@ OFF = {
     "q_scale": None,
     "k_scale": None,
     "v_scale": None,
+    "gated_scale": None,
 }
 MODIFICATIONS = {
     "norm": {"freeze_norm": True},
@@ -24,6 +31,7 @@ MODIFICATIONS = {
     "q": {"q_scale": 0.25},
     "k": {"k_scale": 0.25},
     "v": {"v_scale": 0.5},
+    "gate": {"gated_scale": 0.5},
 }
 
 
@@ -56,6 +64,8 @@ def test_everything_off_is_attribution_patching(model, pair):
 
 @pytest.mark.parametrize("name", MODIFICATIONS)
 def test_each_modification_alone_changes_the_gradient(model, pair, name):
+    if name == "gate" and not model.cfg.gated_mlp:
+        pytest.skip("no gate, nothing to do")
     changed = attribution(model, pair, **(OFF | MODIFICATIONS[name]))
     assert difference(changed, site_attribution(model, pair)) > 1e-3
 
@@ -80,6 +90,118 @@ def test_a_scale_multiplies_one_path_of_the_gradient(model, pair, name):
     assert difference(at[0.0][layer], at[1.0][layer]) > 1e-3
 
 
+# --- gated MLPs: what the package's releases up to 0.1.4 do not do -------------------------------
+
+GATED = ("tiny-qwen2", "tiny-gemma2", "tiny-llama")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("site", ["attn_heads", "mlp_pre", "mlp_post", "resid_post"])
+def test_the_gates_rule_alone_is_the_gradient_of_half_of_either_factor(
+    family, site, tiny, make_pair
+):
+    """In every layer (φ(h) u₀ + φ(h₀) u) / 2 in the place of φ(h) u, by differences."""
+    model, pair = tiny(family), make_pair(changed=(4, 6), n=9)
+    context = partial(gim_context, model, **(OFF | {"gated_scale": 0.5}))
+    found = site_attribution(model, pair, site, "noising", context)
+    plain = Plain(model, pair, site)
+    if family not in GATED:
+        assert torch.equal(found, site_attribution(model, pair, site))
+        return
+    first, last = [], []
+    for layer in range(model.cfg.n_layers):
+        one, other = half_of_either(plain, layer)
+        first.append(one)
+        last += other
+    components = plain.some()
+    assert torch.allclose(plain.m([*last, *first]), plain.m(), rtol=1e-10)
+    expected = slopes_between(plain, components, first, last)
+    assert float(expected.abs().max()) > 1e-4
+    torch.testing.assert_close(at(found, model, site, components), expected, rtol=1e-6, atol=1e-9)
+    changed = site != "mlp_post" or model.cfg.n_layers > 1
+    assert (float((found - site_attribution(model, pair, site)).abs().max()) > 1e-3) == changed
+
+
+def half_of_either(plain, layer):
+    """Hooks of a layer: the product, and what reads its factors behind all else."""
+    up, post = (f"blocks.{layer}.mlp.{h}" for h in ("hook_pre_linear", "hook_post"))
+    (u0,), (p0,) = plain.read(plain.ids, [up]), plain.read(plain.ids, [post])
+    now = {}
+
+    def product(value, hook):  # value: φ(h) u
+        return value / now["u"] * u0 / 2 + p0 / u0 * now["u"] / 2
+
+    return (post, product), [(up, lambda a, hook: now.update(u=a))]
+
+
+def slopes_between(plain, components, first, last, h=1e-3):
+    found = []
+    for layer, index in components:
+        delta = plain.component(layer, index)
+        steps = torch.tensor([1, -1, 2, -2], dtype=torch.float64) * h
+        shift = steps.view(-1, *[1] * (delta.ndim - 1)) * delta
+        move = (plain.names[layer], lambda a, hook, shift=shift: a + shift)
+        v = plain.m([*first, move, *last], rows=4)
+        found.append((8 * (v[0] - v[1]) - (v[2] - v[3])) / (12 * h))
+    return torch.stack(found)
+
+
+def test_a_gate_by_hand():
+    """Both factors' gradients halved: what the product gets, halved."""
+    h = torch.tensor([-2.0, 0.5, 3.0], dtype=torch.float64, requires_grad=True)
+    u = torch.tensor([1.5, 0.0, 2.0], dtype=torch.float64, requires_grad=True)
+    out = scaled_gradient(0.5)(F.silu(h) * u, None)
+    assert torch.equal(out, F.silu(h) * u)
+    to_h, to_u = torch.autograd.grad(out.sum(), (h, u))
+    s = torch.sigmoid(h).detach()
+    torch.testing.assert_close(to_h, (s + h * s * (1 - s)).detach() * u.detach() / 2)
+    torch.testing.assert_close(to_u, (h * s).detach() / 2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_release_is_gim_without_the_gates_rule(family, tiny, make_pair):
+    model, pair = tiny(family), make_pair()
+    release = gim_0_1_4(model, pair)
+    assert torch.equal(release, attribution(model, pair, gated_scale=None))
+    if family in GATED:
+        assert difference(gim(model, pair), release) > 1e-2
+    else:
+        assert torch.equal(gim(model, pair), release)
+
+
+def test_the_release_is_what_the_package_itself_does(tiny, make_pair):
+    """The package's own context, with nothing of ours but the softmax that takes a dtype."""
+    from hvp_patching.baselines.gim import _softmax_takes_dtype
+
+    model, pair = tiny("tiny-llama"), make_pair()
+
+    @contextmanager
+    def package():
+        with gim_explain.GIM(model), _softmax_takes_dtype([0]):
+            yield
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        own = site_attribution(model, pair, "attn_heads", "noising", package)
+    torch.testing.assert_close(gim_0_1_4(model, pair), own, rtol=1e-12, atol=1e-14)
+
+
+def test_layers_of_experts_have_gates_that_no_hook_shows(experts, make_pair):
+    with pytest.raises(GimInactive, match=r"^GIM: .*layer 0 .* its rule for gated MLPs") as caught:
+        gim(experts, make_pair())
+    assert "\n" not in str(caught.value)
+    assert bool((gim_0_1_4(experts, make_pair()) != 0).any())
+
+
+def test_a_gate_that_never_runs_is_an_error(tiny, make_pair, monkeypatch):
+    model, ids = tiny("tiny-llama"), torch.tensor([make_pair().clean_ids])
+    with (
+        pytest.raises(GimInactive, match=r"never fired \(first: blocks\.2\.mlp\.hook_post"),
+        gim_context(model, **(OFF | {"gated_scale": 0.5})),
+    ):
+        model(ids, use_cache=False, stop_at_layer=2)
+
+
 def test_every_norm_and_every_projection_is_reached(model, pair):
     names = [n for n in model.hook_dict if n.endswith((".attn.hook_q", ".attn.hook_k"))]
     assert len(names) == 2 * model.cfg.n_layers
@@ -94,6 +216,7 @@ def test_gim_is_the_context_with_the_packages_defaults(one_model, pair):
         "q_scale": 0.25,
         "k_scale": 0.25,
         "v_scale": 0.5,
+        "gated_scale": 0.5,
     }
     estimate = gim(one_model, pair)
     assert estimate.dtype == torch.float64

@@ -254,6 +254,18 @@ CASES = [
     ("atp_star_qkv", "attn_heads", "tiny-gpt2"),
     ("atp_star_qkv", "attn_heads", "tiny-qwen2"),
     ("gim", "attn_heads", "tiny-llama"),
+    ("gim_0_1_4", "mlp_pre", "tiny-qwen2"),
+    ("relp", "attn_heads", "tiny-pythia"),
+    ("relp", "mlp_post", "tiny-gemma2"),
+    ("relp", "mlp_pre", "tiny-llama"),
+    ("relp", "resid_post", "tiny-gpt2"),
+    ("ig_inputs_3", "attn_heads", "tiny-gemma2"),
+    ("ig_inputs_1", "mlp_post", "tiny-gpt2"),
+    ("clean_corrupted", "attn_heads", "tiny-llama"),
+    ("clean_corrupted", "mlp_out", "tiny-gpt2"),
+    ("second_order_share", "attn_heads", "tiny-qwen2"),
+    ("second_order_share", "mlp_pre", "tiny-gpt2"),
+    ("second_order_share", "mlp_out", "tiny-gemma2"),
 ]
 
 
@@ -261,6 +273,7 @@ CASES = [
 def test_baselines_pass_and_a_wrong_one_is_found(subject, name, site, family):
     s = subject(family, site)
     frame = baseline_of(s, name)
+    assert float(frame["estimate"].abs().max()) > 0.02
     largest = frame["estimate"].abs().nlargest(4).index
     frame = frame.loc[sorted({*largest, *frame.index[:: max(1, len(frame) // 6)]})]
     check = Check("all")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.integrate import dblquad
 
 from hvp_patching.estimators import (
     AP,
@@ -14,6 +15,8 @@ from hvp_patching.estimators import (
     GL,
     HVP,
     IG,
+    IH_DR,
+    IH_FULL,
     IH_PI,
     K_MEDIAN,
     LOBATTO,
@@ -64,8 +67,9 @@ COUNTS = (4, 6, 8, 12, 16, 24, 32, 48, 64)
         (IG, -2),
         (lambda n: IG(n, "left"), -1),
         (lambda n: IG(n, "right"), -1),
+        (IH_FULL, -2),
     ],
-    ids=["MS-HVP", "IG midpoint", "IG left", "IG right"],
+    ids=["MS-HVP", "IG midpoint", "IG left", "IG right", "IH full"],
 )
 def test_errors_fall_as_they_should(make, expected, path):
     assert slope(make, COUNTS, path) == pytest.approx(expected, abs=0.1)
@@ -87,6 +91,31 @@ def test_ih_pi_does_not_converge_to_the_effect(path):
     assert error(IH_PI(64), path) > 0.5 * error(IH_PI(8), path)
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_integrated_hessians_converge_in_full_and_not_without_their_path_term(path):
+    assert error(IH_FULL(64), path) < 2e-4 * abs(PATHS[path][0](1.0) - PATHS[path][0](0.0))
+    assert error(IH_DR(64), path) > 0.9 * error(IH_DR(8), path) > 10 * error(IH_FULL(8), path)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("degree", [1, 2, 3, 4, 6])
+def test_ih_full_of_a_power_is_its_midpoint_sum_in_closed_form(n, degree):
+    """f = t^k: f' + t f'' = k² t^(k−1), whose double sum is the square of the single one."""
+    rule, nodes = IH_FULL(n), tuple(IH_FULL(n).request())
+    k = degree
+    values = [[t**k, k * t ** (k - 1), k * (k - 1) * t ** max(k - 2, 0)] for t in nodes]
+    jets = Jets(
+        torch.tensor([values], dtype=torch.float64),
+        nodes,
+        pd.DataFrame({"layer": [0], "index": [0]}),
+    )
+    single = sum(((i + 0.5) / n) ** (k - 1) for i in range(n)) / n
+    assert float(rule(jets)[0]) == pytest.approx((k * single) ** 2, rel=1e-13)
+    # and the integral that it stands for is f(1) − f(0) = 1, since ∫ k t^(k−1) = 1
+    integral, _ = dblquad(lambda a, b: k * k * (a * b) ** (k - 1), 0, 1, 0, 1)
+    assert integral == pytest.approx(1, rel=1e-10)
+
+
 def polynomial(*coefficients):
     p = np.polynomial.Polynomial(coefficients)
     return tuple(p.deriv(k) if k else p for k in range(4))
@@ -106,6 +135,8 @@ def polynomial(*coefficients):
         (THIRD_ORDER(), 3),
         (GL(1), 2),
         (LOBATTO(2), 2),
+        (IH_FULL(1), 2),
+        (IH_FULL(4), 2),
     ],
     ids=lambda value: getattr(value, "name", value),
 )

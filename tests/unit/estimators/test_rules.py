@@ -15,6 +15,7 @@ from hvp_patching.estimators import (
     HVP,
     IG,
     IH_DR,
+    IH_FULL,
     IH_PI,
     K_MEDIAN,
     LOBATTO,
@@ -100,6 +101,23 @@ def test_ih_dr_is_the_double_loop(n):
     assert rule.cost == 2 * n * n
 
 
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_ih_full_is_the_double_loop_with_its_path_term(n):
+    total = 0.0
+    for i in range(n):
+        for j in range(n):
+            t = (i + 0.5) / n * (j + 0.5) / n
+            total += (math.cos(2 * t) + t * math.exp(t)) / n**2  # f' and f'' of two functions
+    rule = IH_FULL(n)
+    found = terms(rule)
+    assert (0, 1) not in found  # no f'(0)
+    assert {order for _, order in found} == {1, 2}
+    assert sum(w for (_, order), w in found.items() if order == 1) == pytest.approx(1, rel=1e-14)
+    slopes = {1: lambda t: math.cos(2 * t), 2: math.exp}
+    assert sum(w * slopes[k](float(t)) for (t, k), w in found.items()) == pytest.approx(total)
+    assert rule.cost == IH_DR(n).cost == 2 * n * n
+
+
 def test_ih_dr_shares_symmetric_nodes():
     assert len(terms(IH_DR(3))) == 1 + 6  # nine products, six different
 
@@ -174,6 +192,7 @@ NAMED = [
     IG(7, "right"),
     IH_PI(5),
     IH_DR(3),
+    IH_FULL(4),
     GL(4),
     LOBATTO(12),
     THIRD_ORDER(),
@@ -194,7 +213,7 @@ def test_unknown_names_list_the_known(name):
         by_name(name)
     assert str(caught.value) == (
         f"unknown estimator '{name}'; known: ap, hvp, ms_hvp_N, ig_N, ig_left_N, ig_right_N, "
-        "gl_N, lobatto_N, ih_pi_N, ih_dr_N, third_order, fd_hvp, k_median"
+        "gl_N, lobatto_N, ih_pi_N, ih_dr_N, ih_full_N, third_order, fd_hvp, k_median"
     )
 
 
@@ -210,6 +229,7 @@ BAD = {
     "lobatto": (lambda: by_name("lobatto_1"), "LOBATTO needs n ≥ 2, got 1"),
     "ih_pi": (lambda: IH_PI(0), "IH_PI needs K ≥ 1, got 0"),
     "ih_dr": (lambda: IH_DR(0), "IH_DR needs n ≥ 1, got 0"),
+    "ih_full": (lambda: by_name("ih_full_0"), "IH_FULL needs n ≥ 1, got 0"),
     "fd_hvp": (lambda: FD_HVP(Fraction(2)), "FD_HVP needs a step 0 < h ≤ 1, got 2"),
     "fd_hvp zero": (lambda: FD_HVP(Fraction(0)), "FD_HVP needs a step 0 < h ≤ 1, got 0"),
     "k_median": (lambda: K_MEDIAN(()), "K_MEDIAN needs at least one K"),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 
 from hvp_patching.estimators import NAMES
 from hvp_patching.reporting.names import MODEL_NAMES, model_name, task_name
@@ -19,9 +20,12 @@ from hvp_patching.reporting.style import (
 
 EXPECTED = (
     "ap hvp ms_hvp ig ih_pi ih_dr third_order fd_hvp gauss_newton k_median gim atp_star "
-    "local_curvature local_curvature_unweighted activation_patching atp_star_qkv gl lobatto"
+    "local_curvature local_curvature_unweighted activation_patching atp_star_qkv gl lobatto "
+    "relp ig_inputs clean_corrupted second_order_share gim_0_1_4 ih_full"
 )
 
+# what is left where the sixteen filled markers are taken; no '_', which a line hides
+THIN = ("+", "x", "3", "4", "|", r"$\oplus$", r"$\otimes$", r"$\ominus$")
 CIE_XYZ = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
 
 
@@ -31,7 +35,8 @@ def test_every_method_has_its_own_colour_marker_and_name():
         assert len({getattr(style, attribute) for style in METHODS.values()}) == len(METHODS)
     for style in METHODS.values():
         to_rgb(style.colour)
-        assert style.marker in (*Line2D.filled_markers, "+", "x")
+        assert style.marker in (*Line2D.filled_markers, *THIN)
+        assert len(MarkerStyle(style.marker).get_path().vertices) > 1
 
 
 def cie_lab(colour):
@@ -82,6 +87,10 @@ def test_steps_share_their_methods_style():
         ("gl_4", "Gauss–Legendre IG (n=4)"),
         ("lobatto_3", "Gauss–Lobatto IG (n=3)"),
         ("atp_star_qkv", "AtP* (q, k, v)"),
+        ("ig_inputs_5", "IG over inputs (N=5)"),
+        ("ih_full_3", "IH, full (n=3)"),
+        ("gim_0_1_4", "GIM 0.1.4"),
+        ("second_order_share", "Second-order share"),
     ],
 )
 def test_labels_name_the_steps(method, label):
@@ -91,6 +100,16 @@ def test_labels_name_the_steps(method, label):
 def test_every_estimator_of_the_library_has_a_style():
     for pattern in NAMES:
         method_style(pattern.replace(r"(\d+)", "7"))
+
+
+def test_every_baseline_of_the_library_has_a_style():
+    from hvp_patching.baselines import BASELINES
+
+    for name in BASELINES:
+        method_style(name)
+    assert method_style("gim_0_1_4") is not method_style("gim")
+    assert method_style("ig_inputs_20") is METHODS["ig_inputs"]
+    assert method_style("ig_inputs_20") is not method_style("ig_20")
 
 
 def test_models_of_a_figure_look_different_and_have_names():

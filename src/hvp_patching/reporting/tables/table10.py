@@ -102,8 +102,8 @@ TABLE = Table(
     reads={"marks_table10": "", "tally_gim": ""},
     options=("baselines",),
     columns="model task corruption method k n_prompts ap_pct overlap_pct difference_pp ci_low "
-    "ci_high p q decidable survives verdict published_ap_pct published_gim_pct published_abs_difference_pp "
-    "published_difference_sign",
+    "ci_high p q decidable survives verdict published_ap_pct published_gim_pct "
+    "published_abs_difference_pp published_difference_sign",
     rows=rows,
     paper=Paper(
         keys={"model": _paper_model, "task": "task", "k": "k"},
