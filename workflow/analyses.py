@@ -103,7 +103,7 @@ def overall(config: Config) -> dict[str, Overall]:
     """Every analysis of several settings together, by the name of its result."""
     shown = dict.fromkeys([*config["table2_columns"].values(), *config["baselines"]])
     columns = [name for name in shown if name != "ap"]
-    ihs = ["ih_pi_5", "ih_dr_3", "ih_dr_5"]
+    ihs = [name for name in config["table9_estimators"] if name.startswith("ih_")]
     beside_ap = {"firsts": columns, "second": "ap"}
     equal_cost = {"firsts": ["ms_hvp_5"], "second": "ig_10"}
     beside_ms_hvp = {"firsts": ["ap", *ihs], "second": "ms_hvp_5"}

@@ -80,7 +80,7 @@ def test_every_need_has_its_own_number_of_prompts():
 def test_the_estimators_of_the_largest_effects_are_those_of_the_tables_that_show_them():
     config = load()
     shown = [*config["estimators"], *config["baselines"]]
-    in_table9 = [*shown, "ih_dr_3", "ih_dr_5"]
+    in_table9 = list(dict.fromkeys([*shown, *config["table9_estimators"]]))
     assert choices.top_estimators(config, wildcards("smollm2-135m/ioi")) == in_table9
     assert choices.top_estimators(config, wildcards("smollm2-135m/ioi/zero")) == shown
     assert choices.top_estimators(config, wildcards("gpt2-small/ioi")) == shown
@@ -88,13 +88,14 @@ def test_the_estimators_of_the_largest_effects_are_those_of_the_tables_that_show
 
 def test_baselines_are_those_of_the_tables_that_show_them():
     config = load()
-    assert choices.baselines(config, wildcards("smollm2-135m/ioi")) == ["gim"]
-    assert choices.baselines(config, wildcards("smollm2-135m/factual")) == [
-        "gim",
-        "atp_star",
-        "atp_star_qkv",
-    ]
-    assert choices.baselines(config, wildcards("smollm2-135m/factual", "resid_post")) == ["gim"]
+    of_table10, of_sites = config["baselines"], config["site_baselines"]
+    chosen = choices.baselines(config, wildcards("smollm2-135m/factual"))
+    assert set(chosen) == {*of_table10, *of_sites["attn_heads"]}
+    assert len(chosen) == len(set(chosen))
+    assert choices.baselines(config, wildcards("smollm2-135m/ioi")) == of_table10
+    found = choices.baselines(config, wildcards("smollm2-135m/factual", "resid_post"))
+    assert found == of_sites["resid_post"]
+    assert "atp_star" not in found
     assert choices.baselines(config, wildcards("smollm2-135m/ioi", "resid_post")) == []
     assert choices.baselines(config, wildcards("smollm2-135m/ioi/zero")) == []
 

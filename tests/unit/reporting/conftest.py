@@ -21,6 +21,9 @@ DOCUMENT = r"""\documentclass{article}
 """
 
 
+DEFAULTS = {"profile": "embedded", "direction": "noising", "baselines": ["gim"]}
+
+
 @pytest.fixture
 def published():
     return PUBLISHED
@@ -93,7 +96,7 @@ def show(paper):
             keyed = [frame[list(KEY)] for frame in frames.values() if set(KEY) <= set(frame)]
             rows = pd.concat(keyed).drop_duplicates() if keyed else pd.DataFrame(columns=KEY)
             settings = [Setting(*row) for row in rows.itertuples(index=False, name=None)]
-        chosen = {"profile": "embedded", "direction": "noising"} | (options or {})
+        chosen = DEFAULTS | (options or {})
         results = Results(frames, settings, chosen)
         return table.show(results, paper(int(number)) if table.paper else None)
 
@@ -106,7 +109,7 @@ def written(paper, provenance, tmp_path):
 
     def write(name, inputs, settings, sites=(), options=None):
         table, number = load_table(name), name.removeprefix("table")
-        chosen = {"profile": "embedded", "direction": "noising"} | (options or {})
+        chosen = DEFAULTS | (options or {})
         parsed = [Setting.parse(setting) for setting in settings]
         results = read_results(inputs, parsed, sites, chosen)
         tex, csv = tmp_path / f"{name}.tex", tmp_path / f"{name}.csv"

@@ -150,7 +150,7 @@ COLUMNS_OF_2 |= {"ih_pi": "ih_pi_5", "gim": "gim"}
 
 
 def made(papers, number, settings=(), **frames):
-    options = {"profile": "paper", "table2_columns": COLUMNS_OF_2}
+    options = {"profile": "paper", "table2_columns": COLUMNS_OF_2, "baselines": ["gim"]}
     results = Results(frames, settings, options)
     return load_table(f"table{number}").show(results, papers[number]).frame
 
@@ -192,7 +192,13 @@ def make_tables(papers, gpt2="gpt2-small", pythia="pythia-410m", gemma="gemma-2-
         4: made(papers, 4, overlap_summary=each(overlap(gpt2, "greater_than"), summarize, **at_k)),
         6: made(papers, 6, **lipschitz(gpt2)),
         7: made(papers, 7, **lipschitz(gemma)),
-        8: made(papers, 8, one, marks_table8=marks(pairs, ["ms_hvp_5"], "ig_10")),
+        8: made(
+            papers,
+            8,
+            one,
+            marks_table8=marks(pairs, ["ms_hvp_5"], "ig_10"),
+            summary=each(ioi, summarize),
+        ),
         9: made(
             papers,
             9,

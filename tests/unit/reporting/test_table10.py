@@ -14,10 +14,10 @@ LOWER = {k: [value - 0.2 for value in values] for k, values in AP.items()}
 MIXED = {5: [1.0, 0.6, 1.0, 1.0, 0.8, 0.8], 10: AP[10], 20: [0.55, 0.45] * 3}
 
 
-def overlap(model, gim, task="ioi"):
+def overlap(model, gim, task="ioi", **others):
     rows = [
         {"prompt_id": f"p{i}", "estimator": name, "k": k, "overlap": value}
-        for name, table in (("ap", AP), ("gim", gim))
+        for name, table in {"ap": AP, "gim": gim, **others}.items()
         for k, values in table.items()
         for i, value in enumerate(values)
     ]
@@ -29,13 +29,14 @@ OPTIONS = {"column": "overlap", "by": ["k"], "n_resamples": 400}
 
 @pytest.fixture
 def made(show, each):
-    def make(*parts):
+    def make(*parts, baselines=("gim",)):
         table = pd.concat(parts)
         pairs = each(table, paired, ["ap"], **OPTIONS)
-        found = marks(pairs, ["gim"], "ap")
+        found = marks(pairs, baselines, "ap")
         counts = tally(found, ["gim"], "ap")
         settings = list(by_setting(table))
-        return show("table10", settings, marks_table10=found, tally_gim=counts)
+        options = {"baselines": list(baselines)}
+        return show("table10", settings, options, marks_table10=found, tally_gim=counts)
 
     return make
 
@@ -54,7 +55,7 @@ def test_rows_are_paired_means(frame):
     assert list(frame.columns) == TABLE.columns.split()
     assert frame["k"].tolist() == [5, 10, 20] * 2
     assert frame["ap_pct"].tolist()[:3] == pytest.approx([100 * np.mean(AP[k]) for k in AP])
-    assert frame["gim_pct"].tolist()[3:] == pytest.approx([100 * np.mean(MIXED[k]) for k in AP])
+    assert frame["overlap_pct"].tolist()[3:] == pytest.approx([100 * np.mean(MIXED[k]) for k in AP])
     assert frame["difference_pp"].tolist() == pytest.approx([-20, -20, -20, 10, 0, 0])
     assert frame["p"].tolist()[:3] == pytest.approx([2 / 401] * 3)
     assert frame["p"][4] == 1.0
@@ -88,13 +89,27 @@ def test_the_fragment_shows_two_ks_of_each_setting(shown, provenance, compiles):
     compiles(text)
 
 
+def test_every_baseline_has_its_line_and_the_paper_stands_beside_gim_alone(made, provenance):
+    table = overlap("gemma-2-2b", LOWER, relp=MIXED)
+    shown = made(table, baselines=("relp", "gim"))
+    frame = shown.frame.set_index(["method", "k"])
+    assert frame.loc[("relp", 5), "overlap_pct"] == pytest.approx(100 * np.mean(MIXED[5]))
+    assert frame.loc["relp", "published_gim_pct"].isna().all()
+    assert frame.loc[("gim", 5), "published_gim_pct"] == 87.2
+    text = TABLE.tex(shown, provenance)
+    assert [text.index(name) for name in ("\nAP", "\nRelP", "\nGIM", "{paper}")] == sorted(
+        text.index(name) for name in ("\nAP", "\nRelP", "\nGIM", "{paper}")
+    )
+    assert "RelP: gradients by relevance propagation." in text
+
+
 def test_a_k_above_the_number_of_heads_is_left_out(made, provenance, compiles):
     few = overlap("tiny-gpt2", LOWER)
     few.loc[few["k"] >= 10, "overlap"] = float("nan")
     shown = made(few)
     assert shown.frame["k"].tolist() == [5]
     text = TABLE.tex(shown, provenance)
-    assert "-- & -- & -- & --" in text
+    assert "-- & -- & --" in text
     compiles(text)
 
 

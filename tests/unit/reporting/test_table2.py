@@ -98,6 +98,15 @@ def test_columns_may_show_other_estimators(made, provenance):
     assert r"& AP & IG, left \\" in TABLE.tex(shown, provenance)
 
 
+def test_baselines_that_the_paper_leaves_out_stand_below_its_methods(made, provenance):
+    shown = made(columns={"ap": "ap", "ig": "ig_10"})  # gim is a baseline of the options
+    assert shown.frame["method"].unique().tolist() == ["ap", "ig", "gim"]
+    assert row(shown.frame, "gpt2-small", "ioi", "gim")["top5_rel_error_pct"] > 0
+    text = TABLE.tex(shown, provenance)
+    assert text.count(r"\begin{tabular}") == 2
+    assert text.index("AP & IG") < text.index("& GIM \\\\")
+
+
 def test_our_numbers_become_percent(frame):
     ours = row(frame, "smollm2-135m", "greater_than", "hvp")
     assert ours["top5_rel_error_pct"] == pytest.approx(16.8)
@@ -239,7 +248,8 @@ def test_written_csv_reads_back(written, tmp_path):
         table.to_parquet(tmp_path / name)
     inputs = {name: [tmp_path / name] for name in frames}
     columns = {"ap": "ap", "hvp": "hvp"}
-    back, text = written("table2", inputs, ["gpt2-small/ioi"], options={"table2_columns": columns})
+    options = {"table2_columns": columns, "baselines": []}
+    back, text = written("table2", inputs, ["gpt2-small/ioi"], options=options)
     assert back["method"].tolist() == ["ap", "hvp"]
     mean = errors.groupby("estimator")["top_k_relative_error"].mean()
     assert back["top5_rel_error_pct"].tolist() == pytest.approx([100 * mean[n] for n in columns])

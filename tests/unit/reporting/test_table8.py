@@ -6,6 +6,7 @@ import pytest
 
 from hvp_patching.aggregates import by_setting
 from hvp_patching.metrics.paired import marks, paired, tally
+from hvp_patching.metrics.summary import summarize
 from hvp_patching.reporting.results import ReportError
 from hvp_patching.reporting.tables.table8 import IG as REFERENCE
 from hvp_patching.reporting.tables.table8 import MS_HVP, TABLE, verdict_sentence
@@ -14,7 +15,13 @@ from hvp_patching.reporting.tables.table8 import MS_HVP, TABLE, verdict_sentence
 def errors(ms_hvp, ig):
     rows = [
         {"prompt_id": f"p{i}", "estimator": name, "cost": 10, "top_k_relative_error": value}
-        for name, values in (("ap", [0.9] * len(ig)), ("ms_hvp_5", ms_hvp), ("ig_10", ig))
+        for name, values in (
+            ("ap", [0.9] * len(ig)),
+            ("ms_hvp_5", ms_hvp),
+            ("ig_10", ig),
+            ("gim", [0.5] * len(ig)),
+            ("relp", [0.25] * len(ig)),
+        )
         for i, value in enumerate(values)
     ]
     return pd.DataFrame(rows)
@@ -37,7 +44,8 @@ def made(show, each):
         found = marks(pairs, [MS_HVP], REFERENCE)
         counts = tally(found, [MS_HVP], REFERENCE)
         settings = list(by_setting(table))
-        return show("table8", settings, options, marks_table8=found, tally_ms_hvp=counts)
+        frames = {"marks_table8": found, "tally_ms_hvp": counts, "summary": each(table, summarize)}
+        return show("table8", settings, {"baselines": ["gim", "relp"]} | options, **frames)
 
     return make
 
@@ -73,6 +81,16 @@ def test_rows_have_both_means_their_difference_and_a_verdict(frame):
     assert frame["decidable"].tolist() == [True, True, True, False]
     assert frame["survives"].tolist() == [True, True, False, False]
     assert frame["n_prompts"].tolist() == [8, 8, 8, 3]
+
+
+def test_the_best_of_the_one_pass_baselines_stands_beside_them(made, provenance):
+    shown = made(*PARTS)
+    assert (shown.frame["best_one_pass"] == "relp").all()
+    assert shown.frame["best_one_pass_pct"].tolist() == pytest.approx([25.0] * 4)
+    assert TABLE.tex(shown, provenance).count("25.00 (RelP)") == 4
+    without = made(*PARTS, baselines=[])
+    assert without.frame["best_one_pass_pct"].isna().all()
+    assert "RelP" not in TABLE.tex(without, provenance)
 
 
 def test_the_paper_stands_beside_its_own_setting(frame):
@@ -118,7 +136,9 @@ def test_both_files_are_written(written, tmp_path):
     )
     found.to_parquet(tmp_path / "a.parquet")
     tally(found, [MS_HVP], REFERENCE).to_parquet(tmp_path / "b.parquet")
-    inputs = {"marks_table8": [tmp_path / "a.parquet"], "tally_ms_hvp": [tmp_path / "b.parquet"]}
+    summarize(errors(WORSE, IG)).to_parquet(tmp_path / "c.parquet")
+    names = {"marks_table8": "a", "tally_ms_hvp": "b", "summary": "c"}
+    inputs = {name: [tmp_path / f"{file}.parquet"] for name, file in names.items()}
     frame, text = written("table8", inputs, ["smollm2-135m/ioi"])
     assert frame["verdict"].tolist() == ["loss"]
     assert "0 won, 0 tied, 1 lost" in text
