@@ -12,6 +12,10 @@ from snakemake.utils import min_version
 min_version("9.0")
 sys.path[:0] = [f"{workflow.basedir}/workflow", f"{workflow.basedir}/src"]
 
+from deferred import defer
+
+defer("pandas")
+
 from artefacts import artefacts
 from config_check import check_config, default_file
 from environment import isolate

@@ -16,14 +16,15 @@ from code_inputs import ROOT, project_file
 from config_values import Loader, check_arguments, check_files, not_finite, read_values
 from snakemake.exceptions import WorkflowError
 
-# jsonschema builds 38 grammars of addresses (a second and a half) where this one can be imported;
-# the schema has no format that needs them.
-_absent = sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+# jsonschema builds grammars of addresses (a second and more) where these can be imported; no format
+# in the schema needs them.
+ADDRESSES = ("rfc3987", "rfc3987_syntax", "rfc3986_validator")
+_absent = [name for name in ADDRESSES if sys.modules.setdefault(name, None) is None]  # type: ignore[arg-type]
 from jsonschema import Draft202012Validator, ValidationError, validators  # noqa: E402
 from jsonschema.exceptions import best_match  # noqa: E402
 
-if _absent is None:
-    del sys.modules["rfc3987_syntax"]
+for name in _absent:
+    del sys.modules[name]
 
 from hvp_patching.places import SITES  # noqa: E402
 from hvp_patching.settings import Setting  # noqa: E402
