@@ -45,7 +45,8 @@ def marks_notes(marked: pd.DataFrame, against: str) -> list[str]:
         Tex(
             rf"$^{{\star}}$ better, $^{{\circ}}$ worse than {against} at raw $p < {ALPHA}$, as in "
             r"the paper (paired bootstrap over prompts); doubled where that survives "
-            rf"Benjamini--Hochberg at {level} over the table's {decidable} comparisons."
+            rf"Benjamini--Hochberg at {level} over all comparisons of the table that can be "
+            rf"decided ({decidable})."
         )
     ]
     undecided = len(marked) - decidable

@@ -40,6 +40,9 @@ def test_the_notes_say_which_mark_is_which_and_what_stays_undecided():
     marked = pd.DataFrame({"decidable": [True, True, False]})
     what, few = marks_notes(marked, "AP")
     assert r"worse than AP at raw $p < 0.05$" in what
-    assert r"Benjamini--Hochberg at 5\% over the table's 2 comparisons" in what
+    assert (
+        r"Benjamini--Hochberg at 5\% over all comparisons of the table that can be decided (2)"
+        in what
+    )
     assert "1 of 3 comparisons" in few
     assert len(marks_notes(marked[:2], "AP")) == 1

@@ -200,7 +200,7 @@ def test_notes_say_base_run_metric_gaps_and_few_prompts(made, shown, provenance)
         r"Undecided, without a mark: 4 of 13 comparisons. $n$ is too small: fewer than 6 prompts "
         r"differ there, and no exact test can reach $p < 0.05$."
     ) in text
-    assert "at 5\\% over the table's 9 comparisons" in text
+    assert "at 5\\% over all comparisons of the table that can be decided (9)" in text
     assert "Few prompts (as few as $n = 2$): the intervals are only indicative." in text
     assert "Grey: the paper's value" in text
     text = TABLE.tex(made(SETTINGS[1:2], direction="denoising"), provenance)
