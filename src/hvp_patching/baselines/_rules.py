@@ -19,7 +19,7 @@ from transformer_lens.model_bridge.generalized_components.normalization import (
     NATIVE_PATH_EDIT_FALLBACK_WARNING,
 )
 
-from hvp_patching.failures import architecture
+from hvp_patching.failures import architecture, one_line, out_of_memory
 from hvp_patching.paths.precision import keep_precision, tolerance
 from hvp_patching.sites import SITES, Hook, n_layers, run_model
 
@@ -90,6 +90,22 @@ def edits_of_scales_allowed() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=re.escape(NATIVE_PATH_EDIT_FALLBACK_WARNING))
         yield
+
+
+@contextmanager
+def failures_named(
+    model: TransformerBridge, method: str, error: type[ValueError]
+) -> Iterator[None]:
+    """A model that fails under a method's hooks raises the method's error, in one line."""
+    try:
+        yield
+    except Exception as problem:
+        if isinstance(problem, ValueError) or out_of_memory(problem):
+            raise
+        raise error(
+            f"{method}: {architecture(model)} fails where gradients are modified: "
+            f"{one_line(problem)}"
+        ) from problem
 
 
 def detached(activation: torch.Tensor, hook: object) -> torch.Tensor:

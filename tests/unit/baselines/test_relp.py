@@ -316,3 +316,33 @@ def test_registered_with_the_cost_of_one_pass(tiny, make_pair):
     pair = make_pair()
     precise, single = (relp(tiny("tiny-llama", d), pair) for d in ("float64", "float32"))
     assert (single - precise).abs().max() < 1e-4 * precise.abs().max()
+
+
+def test_layers_that_mix_tokens_otherwise_are_refused(tiny, make_pair, monkeypatch):
+    """As the convolutions of LFM2: no attention pattern to hold, and gates that no rule knows."""
+    model = tiny("tiny-llama")
+    fewer = {n: p for n, p in model.hook_dict.items() if n != "blocks.1.attn.hook_pattern"}
+    monkeypatch.setattr(type(model), "hook_dict", property(lambda self: fewer))
+    with pytest.raises(RelpInactive, match="layer 1 of LlamaForCausalLM mixes tokens without an"):
+        relp(model, make_pair())
+
+
+@pytest.mark.parametrize("name", ["relp", "gim", "gim_0_1_4"])
+def test_a_model_that_fails_under_the_hooks_says_so_in_one_line(name, tiny, make_pair, monkeypatch):
+    """As OLMo's norms, which have no weight and so no pass with an edited scale."""
+    from transformer_lens.model_bridge.generalized_components.normalization import (
+        NormalizationBridge,
+    )
+
+    def fail(self, *args, **kwargs):
+        if torch.is_grad_enabled():
+            raise AttributeError("'NormalizationBridge' object has\nno attribute 'weight'")
+        return real(self, *args, **kwargs)
+
+    model, pair = tiny("tiny-gpt2"), make_pair()
+    relp(model, pair)  # every site proven before
+    real = NormalizationBridge.forward
+    monkeypatch.setattr(NormalizationBridge, "forward", fail)
+    with pytest.raises(ValueError, match="GPT2LMHeadModel fails where gradients are mod") as caught:
+        BASELINES[name](model, pair)
+    assert "\n" not in str(caught.value)
