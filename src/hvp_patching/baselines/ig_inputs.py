@@ -49,8 +49,8 @@ def ig_inputs(
     metric's units. ValueError for steps < 1, under zero corruption, which has no other input, where
     the model's embeddings do not make its run, else as in site_attribution.
     """
-    if steps < 1:
-        raise ValueError(f"ig_inputs needs at least 1 step, got {steps}")
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"ig_inputs needs a whole number of steps, at least 1, got {steps!r}")
     where, tokens = get_site(site), tokens_of_two_runs(model, pair, "ig_inputs")
     run = base_run(model, tokens, where, direction, metric)
     # its δ leads back to this run
