@@ -14,7 +14,15 @@ import torch
 import torch.nn.functional as F
 
 import hvp_patching as hp
-from hvp_patching.baselines import BASELINES, COSTS, RelpInactive, relp, relp_context
+from hvp_patching.baselines import (
+    BASELINES,
+    COSTS,
+    RelpInactive,
+    gim_context,
+    relp,
+    relp_context,
+)
+from hvp_patching.models import load_model
 from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths.gradients import site_attribution
 from hvp_patching.paths.precision import keep_precision
@@ -316,6 +324,14 @@ def test_registered_with_the_cost_of_one_pass(tiny, make_pair):
     pair = make_pair()
     precise, single = (relp(tiny("tiny-llama", d), pair) for d in ("float64", "float32"))
     assert (single - precise).abs().max() < 1e-4 * precise.abs().max()
+
+
+@pytest.mark.parametrize("context", [relp_context, gim_context])
+def test_the_contexts_can_be_entered_inside_inference_mode(context, make_pair):
+    model, ids = load_model("tiny-qwen2", device="cpu"), torch.tensor([make_pair().clean_ids])
+    with torch.inference_mode(), context(model) as last:
+        logits = model.run_with_hooks(ids, fwd_hooks=last or [], use_cache=False)
+    assert logits.shape[:2] == ids.shape
 
 
 def test_layers_that_mix_tokens_otherwise_are_refused(tiny, make_pair, monkeypatch):
