@@ -19,7 +19,8 @@ from transformer_lens.model_bridge.generalized_components.normalization import (
     NATIVE_PATH_EDIT_FALLBACK_WARNING,
 )
 
-from hvp_patching.failures import architecture
+from hvp_patching.failures import architecture, one_line, out_of_memory
+from hvp_patching.isolation import isolated
 from hvp_patching.paths.precision import keep_precision, tolerance
 from hvp_patching.sites import SITES, Hook, n_layers, run_model
 
@@ -92,6 +93,22 @@ def edits_of_scales_allowed() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def failures_named(
+    model: TransformerBridge, method: str, error: type[ValueError]
+) -> Iterator[None]:
+    """A model that fails under a method's hooks raises the method's error, in one line."""
+    try:
+        yield
+    except Exception as problem:
+        if isinstance(problem, ValueError) or out_of_memory(problem):
+            raise
+        raise error(
+            f"{method}: {architecture(model)} fails where gradients are modified: "
+            f"{one_line(problem)}"
+        ) from problem
+
+
 def detached(activation: torch.Tensor, hook: object) -> torch.Tensor:
     """A hook that makes its activation a constant."""
     return activation.detach()
@@ -137,7 +154,8 @@ def gated_layers(model: TransformerBridge, watch: Watch, rule: str) -> Mapping[i
     """
     if model not in _KINDS:
         try:
-            _KINDS[model] = _seen(model)
+            with isolated():
+                _KINDS[model] = _seen(model)
         except _UnknownMLP as problem:
             raise watch.error(f"{watch.method}: {problem}, so that {rule} cannot act") from None
     return _KINDS[model]
@@ -153,7 +171,7 @@ def _seen(model: TransformerBridge) -> dict[int, bool]:
         hooks += [(name, leaf(leaves, name)) for name in names]
         hooks.append((POST(layer), _keep(posts, layer)))
     token = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
-    with torch.enable_grad(), keep_precision(model.cfg.dtype):
+    with keep_precision(model.cfg.dtype):
         run_model(model, token, hooks, use_cache=False)
     return {layer: _is_gated(model, layer, leaves, posts) for layer in layers}
 

@@ -24,6 +24,7 @@ from hvp_patching.baselines._rules import (
     POST,
     Watch,
     edits_of_scales_allowed,
+    failures_named,
     gated_layers,
     scaled_gradient,
 )
@@ -62,9 +63,10 @@ def gim(
     Baseline of section 4.1.
     """
     context = partial(gim_context, model)
-    return site_attribution(
-        model, pair, site, direction, context, positions=positions, metric=metric
-    )
+    with failures_named(model, "GIM", GimInactive):
+        return site_attribution(
+            model, pair, site, direction, context, positions=positions, metric=metric
+        )
 
 
 @contextmanager

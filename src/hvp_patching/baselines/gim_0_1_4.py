@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hvp_patching.baselines.gim import gim_context
+from hvp_patching.baselines._rules import failures_named
+from hvp_patching.baselines.gim import GimInactive, gim_context
 from hvp_patching.isolation import isolated
 from hvp_patching.paths.gradients import site_attribution
 from hvp_patching.paths.metric import LOGPROB, AnyMetric
@@ -33,6 +34,7 @@ def gim_0_1_4(
     Equal to gim in models without gated MLPs. Returns and errors as in gim. Section 4.1.
     """
     context = partial(gim_context, model, gated_scale=None)
-    return site_attribution(
-        model, pair, site, direction, context, positions=positions, metric=metric
-    )
+    with failures_named(model, "GIM", GimInactive):
+        return site_attribution(
+            model, pair, site, direction, context, positions=positions, metric=metric
+        )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hvp_patching.baselines._other_run import OTHER, tokens_of_two_runs
+from hvp_patching.failures import architecture
 from hvp_patching.isolation import isolated
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.gradients import adders, component_sums, rows_per_reverse_pass
@@ -18,7 +19,7 @@ from hvp_patching.paths.metric import LOGPROB, AnyMetric
 from hvp_patching.paths.patches import Positions, resolve_positions
 from hvp_patching.paths.precision import DecomposedLayerNorm
 from hvp_patching.paths.rows import DEFAULT_MEMORY
-from hvp_patching.paths.run import BaseRun, check_met
+from hvp_patching.paths.run import BaseRun
 from hvp_patching.sites import Hooks, get_site
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def ig_inputs(
     metric's units. ValueError for steps < 1, under zero corruption, which has no other input, where
     the model's embeddings do not make its run, else as in site_attribution.
     """
-    if steps < 1:
-        raise ValueError(f"ig_inputs needs at least 1 step, got {steps}")
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"ig_inputs needs a whole number of steps, at least 1, got {steps!r}")
     where, tokens = get_site(site), tokens_of_two_runs(model, pair, "ig_inputs")
     run = base_run(model, tokens, where, direction, metric)
     # its δ leads back to this run
@@ -75,6 +76,11 @@ def _gradients(run: BaseRun, other: BaseRun, nodes: torch.Tensor) -> list[torch.
     rows = run.repeated(len(nodes))
     with torch.enable_grad(), DecomposedLayerNorm():
         m = run.metric(rows.logits(hooks, rows.prefix))
-        if nodes[-1] == 1.0:
-            check_met(other, m[-1].detach(), "the other run's embeddings put into this one")
+        far = m[-1].detach()
+        if nodes[-1] == 1.0 and not other.is_met(far):
+            raise ValueError(
+                f"ig_inputs: the other run's {EMBEDDING} put into this one gives "
+                f"{float(far):.6f} on {run.prompt} where {architecture(run.model)} gives "
+                f"{other.value:.6f}: its tokens enter elsewhere too; use clean_corrupted"
+            )
         return list(torch.autograd.grad(m.sum(), zeros))

@@ -32,15 +32,17 @@ from hvp_patching.baselines._rules import (
     Watch,
     detached,
     edits_of_scales_allowed,
+    failures_named,
     gated_layers,
     leaf,
     up_hook,
 )
+from hvp_patching.failures import architecture
 from hvp_patching.isolation import isolated
 from hvp_patching.paths.gradients import site_attribution
 from hvp_patching.paths.metric import LOGPROB, AnyMetric
 from hvp_patching.paths.patches import Positions
-from hvp_patching.sites import Hook
+from hvp_patching.sites import Hook, n_layers
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -72,9 +74,10 @@ def relp(
     did not act, else as ``site_attribution`` does.
     """
     context = partial(relp_context, model)
-    return site_attribution(
-        model, pair, site, direction, context, positions=positions, metric=metric
-    )
+    with failures_named(model, "RelP", RelpInactive):
+        return site_attribution(
+            model, pair, site, direction, context, positions=positions, metric=metric
+        )
 
 
 @contextmanager
@@ -94,6 +97,8 @@ def relp_context(
     """
     watch = Watch("RelP", RelpInactive)
     watch.need(model, (NORM_HOOK,) * ln_rule + (PATTERN_HOOK,) * ah_rule)
+    if ah_rule:
+        _check_attention(model)
     first: list[Named] = [(name, detached) for name in watch.needed.values()]
     last: list[Named] = []
     if identity_rule or half_rule:
@@ -111,6 +116,15 @@ def relp_context(
         stack.enter_context(model.hooks(fwd_hooks=first))
         yield last
     watch.check()
+
+
+def _check_attention(model: TransformerBridge) -> None:
+    for layer in range(n_layers(model)):
+        if f"blocks.{layer}{PATTERN_HOOK}" not in model.hook_dict:
+            raise RelpInactive(
+                f"RelP: layer {layer} of {architecture(model)} mixes tokens without an attention "
+                "pattern, for which it has no rule"
+            )
 
 
 def _origin(origins: dict[str, torch.Tensor], kept: dict[str, torch.Tensor], name: str) -> Hook:

@@ -14,7 +14,15 @@ import torch
 import torch.nn.functional as F
 
 import hvp_patching as hp
-from hvp_patching.baselines import BASELINES, COSTS, RelpInactive, relp, relp_context
+from hvp_patching.baselines import (
+    BASELINES,
+    COSTS,
+    RelpInactive,
+    gim_context,
+    relp,
+    relp_context,
+)
+from hvp_patching.models import load_model
 from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths.gradients import site_attribution
 from hvp_patching.paths.precision import keep_precision
@@ -316,3 +324,41 @@ def test_registered_with_the_cost_of_one_pass(tiny, make_pair):
     pair = make_pair()
     precise, single = (relp(tiny("tiny-llama", d), pair) for d in ("float64", "float32"))
     assert (single - precise).abs().max() < 1e-4 * precise.abs().max()
+
+
+@pytest.mark.parametrize("context", [relp_context, gim_context])
+def test_the_contexts_can_be_entered_inside_inference_mode(context, make_pair):
+    model, ids = load_model("tiny-qwen2", device="cpu"), torch.tensor([make_pair().clean_ids])
+    with torch.inference_mode(), context(model) as last:
+        logits = model.run_with_hooks(ids, fwd_hooks=last or [], use_cache=False)
+    assert logits.shape[:2] == ids.shape
+
+
+def test_layers_that_mix_tokens_otherwise_are_refused(tiny, make_pair, monkeypatch):
+    """As the convolutions of LFM2: no attention pattern to hold, and gates that no rule knows."""
+    model = tiny("tiny-llama")
+    fewer = {n: p for n, p in model.hook_dict.items() if n != "blocks.1.attn.hook_pattern"}
+    monkeypatch.setattr(type(model), "hook_dict", property(lambda self: fewer))
+    with pytest.raises(RelpInactive, match="layer 1 of LlamaForCausalLM mixes tokens without an"):
+        relp(model, make_pair())
+
+
+@pytest.mark.parametrize("name", ["relp", "gim", "gim_0_1_4"])
+def test_a_model_that_fails_under_the_hooks_says_so_in_one_line(name, tiny, make_pair, monkeypatch):
+    """As OLMo's norms, which have no weight and so no pass with an edited scale."""
+    from transformer_lens.model_bridge.generalized_components.normalization import (
+        NormalizationBridge,
+    )
+
+    def fail(self, *args, **kwargs):
+        if torch.is_grad_enabled():
+            raise AttributeError("'NormalizationBridge' object has\nno attribute 'weight'")
+        return real(self, *args, **kwargs)
+
+    model, pair = tiny("tiny-gpt2"), make_pair()
+    relp(model, pair)  # every site proven before
+    real = NormalizationBridge.forward
+    monkeypatch.setattr(NormalizationBridge, "forward", fail)
+    with pytest.raises(ValueError, match="GPT2LMHeadModel fails where gradients are mod") as caught:
+        BASELINES[name](model, pair)
+    assert "\n" not in str(caught.value)
