@@ -28,7 +28,7 @@ from hvp_patching.frames import (
 from hvp_patching.isolation import isolated
 from hvp_patching.measuring.measurement import Measurement
 from hvp_patching.paths.autograd import autograd_jets
-from hvp_patching.paths.base_run import base_run
+from hvp_patching.paths.base_run import base_run, shared_base_runs
 from hvp_patching.paths.gradients import site_attribution
 from hvp_patching.paths.jets import BACKENDS, Backend, Jets, path_jets
 from hvp_patching.paths.patches import Patch, requested_patches
@@ -122,10 +122,11 @@ def operation_seconds(
         *_engine_operations(run, components, backend, memory, counts),
     ]
     device, seconds = run.suffix.device, []
-    for i, operation in enumerate(operations):
-        if i == 0 or operations[i - 1].name != operation.name:
-            operation.call()  # warm up, in the smallest size
-        seconds.append(_median_seconds(operation.call, repeats, device))
+    with shared_base_runs(share=False):
+        for i, operation in enumerate(operations):
+            if i == 0 or operations[i - 1].name != operation.name:
+                operation.call()  # warm up, in the smallest size
+            seconds.append(_median_seconds(operation.call, repeats, device))
     return _table(operations, seconds, device)
 
 

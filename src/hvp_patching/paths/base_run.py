@@ -8,6 +8,9 @@ see only the suffix.
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -32,6 +35,24 @@ def check_eval_mode(model: Any) -> None:
         raise ValueError("the model is in train mode; call model.eval() before measuring effects")
 
 
+# What the runs of one prompt share while `shared_base_runs` is open.
+_SHARED: ContextVar[dict[Hashable, BaseRun] | None] = ContextVar("base runs", default=None)
+
+
+@contextmanager
+def shared_base_runs(share: bool = True) -> Iterator[None]:
+    """Inside, equal calls of `base_run` on one model are answered by one run.
+
+    For callers that know the model stays as it is: nothing tells an edited weight or a hook of
+    one's own. `share=False` measures every run again, as a clock must.
+    """
+    token = _SHARED.set({} if share else None)
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
 @isolated()
 def base_run(
     model: Any,
@@ -49,6 +70,24 @@ def base_run(
     unknown direction or metric, denoising under zero corruption, a model in train mode, one whose
     runs differ or are not finite, or one at whose hooks the site is not what its name says.
     """
+    shared = _SHARED.get()
+    if shared is None:
+        return _base_run(model, tokens, site, direction, metric, start)
+    key = (id(model), tokens, site, direction, metric, start)
+    if key not in shared:
+        shared[key] = _base_run(model, tokens, site, direction, metric, start)
+    check_eval_mode(model)
+    return shared[key]
+
+
+def _base_run(
+    model: Any,
+    tokens: TokenPair,
+    site: Place,
+    direction: str,
+    metric: AnyMetric,
+    start: int | None,
+) -> BaseRun:
     zero = tokens.corruption == ZERO_CORRUPTION
     _check(model, tokens, direction, zero)
     device = next(model.parameters()).device

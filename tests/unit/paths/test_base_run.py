@@ -5,7 +5,9 @@ import torch
 
 from hvp_patching.baselines import gim
 from hvp_patching.paths import activation_patching, autograd, path_jets, site_attribution
+from hvp_patching.paths.base_run import base_run, shared_base_runs
 from hvp_patching.screening import screen_flag_fix
+from hvp_patching.sites import get_site
 
 
 def message(call):
@@ -77,3 +79,24 @@ def test_what_the_configuration_asks_for_beside_logits_changes_nothing(
         )
         assert torch.equal(found, expected)
     assert getattr(model.original_model.config, how) is asked
+
+
+def test_equal_runs_are_shared_while_the_caller_says_so(fresh_other, make_pair):
+    model, pair, site = fresh_other("llama"), make_pair(), get_site("attn_heads")
+    with shared_base_runs():
+        first = base_run(model, pair, site)
+        assert base_run(model, pair, site) is first
+        others = (
+            base_run(model, pair, get_site("mlp_out")),
+            base_run(model, pair, site, "denoising"),
+            base_run(model, pair, site, metric=lambda logits: logits[0]),
+            base_run(model, make_pair(seed=1), site),
+        )
+        assert len({id(run) for run in (first, *others)}) == 5
+        with shared_base_runs(share=False):
+            assert base_run(model, pair, site) is not first
+        model.train()
+        with pytest.raises(ValueError, match="train mode"):
+            base_run(model, pair, site)
+        model.eval()
+    assert base_run(model, pair, site) is not first
