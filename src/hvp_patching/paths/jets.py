@@ -26,6 +26,7 @@ from hvp_patching.paths.patches import (
 )
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, Request, no_progress
 from hvp_patching.paths.run import BaseRun
+from hvp_patching.paths.tangent import tangent_jets
 from hvp_patching.paths.taylor import MAX_ORDER, UnsupportedOperation
 from hvp_patching.paths.taylor.passes import taylor_jets
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
@@ -34,7 +35,11 @@ from hvp_patching.sites import Component, get_site
 log = logging.getLogger(__name__)
 
 Backend = Callable[[BaseRun, Sequence[Patch], Request, int, Progress], torch.Tensor]
-BACKENDS: dict[str, Backend] = {"taylor": taylor_jets, "autograd": autograd_jets}
+BACKENDS: dict[str, Backend] = {
+    "taylor": taylor_jets,
+    "autograd": autograd_jets,
+    "tangent": tangent_jets,
+}
 ENGINE_VERSION = 1  # part of every store key: raise it when jets change beyond rounding
 
 

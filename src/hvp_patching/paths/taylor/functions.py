@@ -21,6 +21,7 @@ from hvp_patching.paths.taylor.structure import (
     linear_map,
     to,
 )
+from hvp_patching.paths.taylor.tape import meet
 from hvp_patching.paths.taylor.tensor import TaylorTensor, UnsupportedOperation, rule
 
 Tensor = torch.Tensor
@@ -31,6 +32,7 @@ def _compose(x: TaylorTensor, derivatives: Derivatives) -> TaylorTensor:
     """φ(x(t)) from φ's value and derivatives at c_0 (Faà di Bruno, up to order 3)."""
     aligned(x)
     phi = derivatives(x.c0, x.order)
+    meet("function", phi[0], x, derivatives)
     if x.order == 0:
         return TaylorTensor(phi[0], x.higher, x.rows)
     higher = x.higher * phi[1]
@@ -206,6 +208,7 @@ def _softmax(
     x = _cast(x, _stacklevel, dtype)
     d = check_dim(x, dim)
     p0 = torch.softmax(x.c0, d)
+    meet("softmax", p0, x, p0, d)
     p, s = _exponentials(x, p0, d)
     for k in range(x.order):  # p_k = e_k - Σ_j s_j p_(k-j)
         p[k].addcmul_(s[k], p0, value=-1)
@@ -231,16 +234,21 @@ def _log_softmax(
     x = _cast(x, _stacklevel, dtype)
     d = check_dim(x, dim)
     y0 = torch.log_softmax(x.c0, d)
-    _, s = _exponentials(x, y0.exp(), d)
+    p = y0.exp()
+    _, s = _exponentials(x, p, d)
+    meet("log_softmax", y0, x, p, d)
     return TaylorTensor(y0, x.higher - _log_of_sums(s), x.rows)
 
 
 @rule("logsumexp")
 def _logsumexp(x: TaylorTensor, dim: int, keepdim: bool = False) -> TaylorTensor:
     d = check_dim(x, dim)
-    _, s = _exponentials(x, torch.softmax(x.c0, d), d)
+    p = torch.softmax(x.c0, d)
+    _, s = _exponentials(x, p, d)
     higher = _log_of_sums(s)
-    c0 = torch.logsumexp(x.c0, d, keepdim=keepdim)
+    kept = torch.logsumexp(x.c0, d, keepdim=True)
+    meet("logsumexp", kept, x, p, d)
+    c0 = kept if keepdim else kept.squeeze(d)
     return TaylorTensor(c0, higher if keepdim else higher.squeeze(d), x.rows)
 
 

@@ -19,6 +19,7 @@ from hvp_patching.paths.taylor.structure import (
     linear_map,
     same_rows,
 )
+from hvp_patching.paths.taylor.tape import meet
 from hvp_patching.paths.taylor.tensor import TaylorTensor, UnsupportedOperation, rule
 
 Tensor = torch.Tensor
@@ -125,7 +126,9 @@ def mul(a: Any, b: Any) -> TaylorTensor:
         higher[1].addcmul_(a.higher[0], b.higher[0])
     if a.order >= 3:
         higher[2].addcmul_(a.higher[0], b.higher[1]).addcmul_(a.higher[1], b.higher[0])
-    return TaylorTensor(a.c0 * b.c0, higher, a.rows)
+    c0 = a.c0 * b.c0
+    meet("product", c0, a, b)
+    return TaylorTensor(c0, higher, a.rows)
 
 
 @rule("square")
@@ -137,7 +140,9 @@ def square(x: TaylorTensor) -> TaylorTensor:
         higher[1].addcmul_(x.higher[0], x.higher[0])
     if x.order >= 3:
         higher[2].addcmul_(x.higher[0], x.higher[1], value=2)
-    return TaylorTensor(x.c0.square(), higher, x.rows)
+    c0 = x.c0.square()
+    meet("square", c0, x)
+    return TaylorTensor(c0, higher, x.rows)
 
 
 @rule("matmul", "bmm")
@@ -158,4 +163,6 @@ def _matmul(a: Any, b: Any) -> TaylorTensor:
         higher[1] += a.higher[0] @ b.higher[0]
     if a.order >= 3:
         higher[2] += a.higher[0] @ b.higher[1] + a.higher[1] @ b.higher[0]
-    return TaylorTensor(a.c0 @ b.c0, higher, a.rows)
+    c0 = a.c0 @ b.c0
+    meet("matmul", c0, a, b)
+    return TaylorTensor(c0, higher, a.rows)
