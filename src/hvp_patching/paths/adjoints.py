@@ -17,14 +17,15 @@ from hvp_patching.sites import Hook
 
 @dataclass(frozen=True)
 class Taped:
-    """Non-linear operations of a base run, and ∂m/∂(their outputs)."""
+    """Non-linear operations of a base run, ∂m/∂(their outputs), and its matrix products."""
 
     taps: Sequence[Tap]
     adjoints: Sequence[torch.Tensor | None]
+    matrices: Sequence[torch.Tensor]
 
     def contracting(self) -> Contracting:
         """A tape for one pass of tangents."""
-        return Contracting(self.taps, self.adjoints)
+        return Contracting(self.taps, self.adjoints, self.matrices)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def adjoints(run: BaseRun, hooks: Iterable[str]) -> Adjoints:
     found = torch.autograd.grad(logits.c0, [*sites.values(), *outputs], slope, allow_unused=True)
     at_sites = [_or_zeros(g, a) for g, a in zip(found, sites.values(), strict=False)]
     return Adjoints(
-        Taped(_detached(tape.taps), found[len(sites) :]),
+        Taped(_detached(tape.taps), found[len(sites) :], tape.matrices),
         metric,
         dict(zip(sites, at_sites, strict=True)),
     )
@@ -93,13 +94,13 @@ def _metric_adjoints(
         with torch.enable_grad():
             m = metric(at)
         (slope,) = torch.autograd.grad(m.sum(), at)
-        return m.detach(), slope, Taped([], [])
+        return m.detach(), slope, Taped([], [], [])
     tape = Recording()
     with tape.running():
         m = metric(_alone(at)).c0
     outputs = [tap.output for tap in tape.taps]
     slope, *found = torch.autograd.grad(m.sum(), [at, *outputs], allow_unused=True)
-    return m.detach(), slope, Taped(_detached(tape.taps), found)
+    return m.detach(), slope, Taped(_detached(tape.taps), found, tape.matrices)
 
 
 def _detached(taps: Iterable[Tap]) -> list[Tap]:

@@ -43,8 +43,6 @@ from hvp_patching.paths.taylor.passes import (
 
 HIGHEST = 2
 WHO = "the tangent backend"
-# Both ways to f' round every operation of the model; seen is up to a third of this.
-OF_SLOPE = 10
 
 
 def tangent_jets(
@@ -59,13 +57,18 @@ def tangent_jets(
     ValueError for another node or a higher order. UnsupportedOperation where an operation's second
     derivative is not known, or f(0) or f' are not found again.
     """
+    check_reach(request)
+    return gather(patches, request, _passes(run, patches, request[0.0], memory), progress)
+
+
+def check_reach(request: Request) -> None:
+    """ValueError for a node other than 0, or an order above 2."""
     for node, order in request.items():
         if node != 0.0 or order > HIGHEST:
             raise ValueError(
-                f"backend 'tangent' goes to order {HIGHEST} at node 0, not to order {order} at "
-                f"node {node:g}; choose backend 'auto'"
+                f"backend 'tangent' reaches order {HIGHEST} at node 0, not order {order} at node "
+                f"{node:g}; choose backend 'auto'"
             )
-    return gather(patches, request, _passes(run, patches, request[0.0], memory), progress)
 
 
 def _passes(run: BaseRun, patches: Sequence[Patch], order: int, memory: int) -> Iterator[Pass]:
@@ -82,7 +85,7 @@ def _pass(run: BaseRun, rows: Sequence[Row]) -> torch.Tensor:
     tape = base.model.contracting()
     with tape.running():
         logits, joined = logits_as_joined(run, rows, order=1, shared=True)
-    curvature = tape.finished(len(rows))
+    curvature = tape.finished(len(rows), logits.device)
     jets = _metric_jets(logits, base, run.metric)
     jets[:, 2] += curvature.cpu()
     check_met(run, jets[:1, 0], WHO)
@@ -102,23 +105,26 @@ def _metric_jets(logits: TaylorTensor, base: Adjoints, metric: Readout) -> torch
         tape = base.metric.contracting()
         with torch.no_grad(), tape.running():
             m = metric(TaylorTensor(logits.c0, v, rows))
-        parts.append(torch.stack([m.c0.expand(rows), m.higher[0], tape.finished(rows)], dim=1))
+        bend = tape.finished(rows, v.device)
+        parts.append(torch.stack([m.c0.expand(rows), m.higher[0], bend], dim=1))
     return torch.cat(parts).cpu()
 
 
-def _check_slopes(
-    run: BaseRun, rows: Sequence[Row], base: Adjoints, slopes: torch.Tensor
-) -> None:
-    """UnsupportedOperation unless f' of every row is the gradient at its hook times δ."""
+def _check_slopes(run: BaseRun, rows: Sequence[Row], base: Adjoints, slopes: torch.Tensor) -> None:
+    """UnsupportedOperation unless f' of every row is the gradient at its hook times δ.
+
+    Up to rounding: of tiny models in float32, a sixth of the tolerance was seen.
+    """
     reverse, sizes = [], []
     for name, members in by_hook(rows).items():
         delta = directions(members, run.base[run.names.index(name)], run.start).flatten(1)
         gradient = base.sites[name].flatten()
         reverse.append(delta @ gradient)
-        sizes.append(delta.abs() @ gradient.abs())
+        # every entry of a gradient is rounded relative to the largest ones
+        sizes.append(delta.abs().sum(1) * gradient.abs().max())
     expected, size = (torch.cat(parts).double().cpu() for parts in (reverse, sizes))
     off = (slopes - expected).abs()
-    bad = ~(off <= OF_SLOPE * tolerance(run.model.cfg.dtype) * size)
+    bad = ~(off <= tolerance(run.model.cfg.dtype) * size)
     if bool(bad.any()):
         worst = int((off / size).nan_to_num(torch.inf).argmax())
         raise UnsupportedOperation(

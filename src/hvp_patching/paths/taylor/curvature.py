@@ -19,9 +19,18 @@ from hvp_patching.paths.taylor.tensor import TaylorTensor
 Tensor = torch.Tensor
 
 
-def _weighted(x: Tensor, weights: Tensor, rows: int) -> Tensor:
-    """Σ weights · x within every row, [rows]; weights lack the rows, or have a single one."""
-    return x.reshape(rows, -1) @ weights.reshape(-1)
+# What a processor keeps in its cache: longer products are summed in blocks of rows.
+CACHED_BYTES = 2**20
+
+
+def _products(x: Tensor, y: Tensor, weights: Tensor, rows: int) -> Tensor:
+    """Σ weights · x · y within every row, [rows]; the weights lack the rows, or have one."""
+    x, y, weights = x.reshape(rows, -1), y.reshape(rows, -1), weights.reshape(-1)
+    size = rows if x.is_cuda else max(1, CACHED_BYTES // (x.element_size() * x.shape[1]))
+    if size >= rows:
+        return (x * y) @ weights
+    parts = [(u * v) @ weights for u, v in zip(x.split(size), y.split(size), strict=True)]
+    return torch.cat(parts)
 
 
 def _of_function(
@@ -33,51 +42,50 @@ def _of_function(
 
 def _of_square(g: Tensor, x: TaylorTensor) -> Tensor:
     """2 v²."""
-    return _weighted(x.higher[0].square(), 2 * g, x.rows)
+    return _products(x.higher[0], x.higher[0], 2 * g, x.rows)
 
 
 def _of_product(g: Tensor, a: TaylorTensor, b: TaylorTensor) -> Tensor:
     """2 v_a v_b; a factor of one number a position, as in a norm, is multiplied last."""
-    va, vb = a.higher[0], b.higher[0]
-    if va.shape[-1] == 1:
-        va, vb = vb, va
-    if vb.shape[-1] == 1 and va.shape == (a.shape[0], *g.shape[1:]):
-        inner = (va.unsqueeze(-2) @ g.unsqueeze(-1)).squeeze(-1)
-        return 2 * (inner * vb).reshape(a.rows, -1).sum(-1)
-    return _weighted(va * vb, 2 * g, a.rows)
+    v, scale = a.higher[0], b.higher[0]
+    if v.shape[-1] == 1:
+        v, scale = scale, v
+    if scale.shape[-1] == 1 and v.shape[1:] == g.shape[1:] == (*scale.shape[1:-1], v.shape[-1]):
+        inner = torch.einsum("r...d,...d->r...", v, g[0]).unsqueeze(-1)
+        return 2 * (inner * scale).reshape(a.rows, -1).sum(-1)
+    if v.shape != scale.shape:
+        v, scale = torch.broadcast_tensors(v, scale)
+    return _products(v, scale, 2 * g, a.rows)
 
 
-def _of_matmul(g: Tensor, a: TaylorTensor, b: TaylorTensor) -> Tensor:
-    """2 v_a @ v_b, contracted with g in the smaller of the spaces of the product and of a."""
-    va, vb = a.higher[0], b.higher[0]
-    if g.shape[-1] <= va.shape[-1]:
-        return _weighted(va @ vb, 2 * g, a.rows)
-    return 2 * (va * (g @ vb.mT)).reshape(a.rows, -1).sum(-1)
+def _of_matmul(g: Tensor, a: TaylorTensor, second: Tensor) -> Tensor:
+    """2 v_a @ v_b; second: v_a @ v_b."""
+    return second.reshape(a.rows, -1) @ (2 * g).reshape(-1)
 
 
-def _of_softmax(g: Tensor, x: TaylorTensor, p: Tensor, dim: int) -> Tensor:
-    """p (u² − Σ p u²), u = v − Σ p v."""
-    v = x.higher[0]
-    u = v - (v * p).sum(dim, keepdim=True)
-    return _weighted(u.square_(), p * (g - (p * g).sum(dim, keepdim=True)), x.rows)
+def _of_softmax(
+    g: Tensor, x: TaylorTensor, p: Tensor, dim: int, mean: Tensor, pu: Tensor
+) -> Tensor:
+    """p (u² − Σ p u²) with u = v − Σ p v; mean: [Σ p v]; pu: [p u], the result's tangent."""
+    weights = g - (p * g).sum(dim, keepdim=True)
+    return _products(pu[0], x.higher[0] - mean[0], weights, x.rows)
 
 
-def _of_log_softmax(g: Tensor, x: TaylorTensor, p: Tensor, dim: int) -> Tensor:
+def _of_log_softmax(g: Tensor, x: TaylorTensor, p: Tensor, dim: int, mean: Tensor) -> Tensor:
     """−Σ p u², the same for every entry."""
-    return -_of_logsumexp(g.sum(dim, keepdim=True), x, p, dim)
+    return -_of_logsumexp(g.sum(dim, keepdim=True), x, p, dim, mean)
 
 
-def _of_logsumexp(g: Tensor, x: TaylorTensor, p: Tensor, dim: int) -> Tensor:
-    """Σ p u², the variance of v; g keeps the summed dimension as one."""
-    v, g = x.higher[0], g.expand_as(p)
-    mean = weighted_sums(v, p, dim)
-    spread = g.narrow(dim, 0, 1) * mean.square()
-    return _weighted(v.square(), g * p, x.rows) - spread.reshape(x.rows, -1).sum(-1)
+def _of_logsumexp(g: Tensor, x: TaylorTensor, p: Tensor, dim: int, mean: Tensor) -> Tensor:
+    """Σ p v² − (Σ p v)², the variance of v; g keeps the summed dimension as one."""
+    v = x.higher[0]
+    spread = g * mean[0].square()
+    return _products(v, v, g * p, x.rows) - spread.reshape(x.rows, -1).sum(-1)
 
 
 def weighted_sums(v: Tensor, p: Tensor, dim: int) -> Tensor:
-    """Σ p v over a dimension that is kept as one; p has a single row or all of v's."""
-    if dim == -1 and p.numel() == p.shape[-1]:
+    """Σ p v over a dimension that is kept as one."""
+    if dim == -1 and p.numel() == p.shape[-1]:  # one distribution for all rows
         return v @ p.reshape(-1, 1)
     return (v * p).sum(dim, keepdim=True)
 

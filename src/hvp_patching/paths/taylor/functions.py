@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from hvp_patching.paths.taylor.curvature import weighted_sums
 from hvp_patching.paths.taylor.products import add, mean, mul, square
 from hvp_patching.paths.taylor.structure import (
     aligned,
@@ -195,6 +196,13 @@ def _exponentials(x: TaylorTensor, probabilities: Tensor, dim: int) -> tuple[Ten
     return e, e.sum(dim, keepdim=True)
 
 
+def _sums_of_exponentials(x: TaylorTensor, probabilities: Tensor, dim: int) -> Tensor:
+    if x.order == 1:
+        aligned(x)
+        return weighted_sums(x.higher, probabilities, dim)
+    return _exponentials(x, probabilities, dim)[1]
+
+
 def _cast(x: TaylorTensor, _stacklevel: Any, dtype: torch.dtype | None) -> TaylorTensor:
     """torch.softmax takes the dtype where F.softmax has its _stacklevel."""
     dtype = _stacklevel if isinstance(_stacklevel, torch.dtype) else dtype
@@ -208,12 +216,12 @@ def _softmax(
     x = _cast(x, _stacklevel, dtype)
     d = check_dim(x, dim)
     p0 = torch.softmax(x.c0, d)
-    meet("softmax", p0, x, p0, d)
     p, s = _exponentials(x, p0, d)
     for k in range(x.order):  # p_k = e_k - Σ_j s_j p_(k-j)
         p[k].addcmul_(s[k], p0, value=-1)
         for j in range(k):
             p[k].addcmul_(s[j], p[k - 1 - j], value=-1)
+    meet("softmax", p0, x, p0, d, s[:1], p[:1])
     return TaylorTensor(p0, p, x.rows)
 
 
@@ -235,8 +243,8 @@ def _log_softmax(
     d = check_dim(x, dim)
     y0 = torch.log_softmax(x.c0, d)
     p = y0.exp()
-    _, s = _exponentials(x, p, d)
-    meet("log_softmax", y0, x, p, d)
+    s = _sums_of_exponentials(x, p, d)
+    meet("log_softmax", y0, x, p, d, s[:1])
     return TaylorTensor(y0, x.higher - _log_of_sums(s), x.rows)
 
 
@@ -244,10 +252,10 @@ def _log_softmax(
 def _logsumexp(x: TaylorTensor, dim: int, keepdim: bool = False) -> TaylorTensor:
     d = check_dim(x, dim)
     p = torch.softmax(x.c0, d)
-    _, s = _exponentials(x, p, d)
+    s = _sums_of_exponentials(x, p, d)
     higher = _log_of_sums(s)
     kept = torch.logsumexp(x.c0, d, keepdim=True)
-    meet("logsumexp", kept, x, p, d)
+    meet("logsumexp", kept, x, p, d, s[:1])
     c0 = kept if keepdim else kept.squeeze(d)
     return TaylorTensor(c0, higher if keepdim else higher.squeeze(d), x.rows)
 

@@ -7,7 +7,7 @@ one's second derivative at once. Everything that differs between the two passes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -67,15 +67,28 @@ class Tape:
         """Called by every rule that bends, with its zeroth output and what SECOND takes."""
         self.met += 1
 
+    def base(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """The zeroth coefficient of a matrix product."""
+        return compute()
+
 
 class Recording(Tape):
-    """The taps of a pass over the base run alone, with the graph that reverse mode needs."""
+    """The taps of a pass over the base run alone, with the graph that reverse mode needs.
+
+    matrices: what its matrix products give, which the tangents need not compute again.
+    """
 
     records = True
 
     def __init__(self) -> None:
         super().__init__()
         self.taps: list[Tap] = []
+        self.matrices: list[torch.Tensor] = []
+
+    def base(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        found = compute()
+        self.matrices.append(found.detach())
+        return found
 
     def meet(self, primitive: str, output: torch.Tensor, *operands: Any) -> None:
         super().meet(primitive, output)
@@ -83,15 +96,21 @@ class Recording(Tape):
 
 
 class Contracting(Tape):
-    """Σ ⟨adjoint, second derivative⟩ of every row that the tangents carry, float64 [rows].
+    """Σ ⟨adjoint, second derivative⟩ of every row that the tangents carry.
 
-    adjoints: of the taps' outputs; None for an output that the metric does not depend on.
+    adjoints: of the taps' outputs; None for an output that the metric does not depend on. matrices:
+    what the base run's matrix products gave, which are not computed a second time.
     """
 
-    def __init__(self, taps: Sequence[Tap], adjoints: Sequence[torch.Tensor | None]) -> None:
+    def __init__(
+        self,
+        taps: Sequence[Tap],
+        adjoints: Sequence[torch.Tensor | None],
+        matrices: Sequence[torch.Tensor],
+    ) -> None:
         super().__init__()
-        self.taps, self.adjoints = taps, adjoints
-        self.total = torch.zeros(0, dtype=torch.float64)
+        self.taps, self.adjoints, self.matrices = taps, adjoints, iter(matrices)
+        self.parts: dict[int, list[torch.Tensor]] = {}  # by their number of rows
 
     def meet(self, primitive: str, output: torch.Tensor, *operands: Any) -> None:
         name, number = f"{self.operation}/{primitive}", self.met
@@ -104,24 +123,28 @@ class Contracting(Tape):
             )
         adjoint = self.adjoints[number]
         if adjoint is not None:
-            self._add(SECOND[primitive](adjoint, *operands))
+            part = SECOND[primitive](adjoint, *operands)
+            self.parts.setdefault(len(part), []).append(part)
 
-    def _add(self, contribution: torch.Tensor) -> None:
-        """Rows join on the way, behind those that are there; an operand may lack the last ones."""
-        missing = len(contribution) - len(self.total)
-        if missing > 0:
-            new = contribution.new_zeros(missing, dtype=torch.float64)
-            self.total = torch.cat([self.total.to(new.device), new])
-        self.total[: len(contribution)] += contribution
+    def base(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        found = next(self.matrices, None)
+        if found is None:
+            raise UnsupportedOperation("the tangents meet a matrix that the base run does not have")
+        return found
 
-    def finished(self, rows: int) -> torch.Tensor:
-        """The sums of `rows` rows; UnsupportedOperation where operations were left out."""
-        if self.met != len(self.taps):
+    def finished(self, rows: int, device: torch.device) -> torch.Tensor:
+        """The sums of all rows, float64 [rows]; UnsupportedOperation where operations are missing.
+
+        Rows join on the way, behind those that are there, and an operand may lack the last ones.
+        """
+        if self.met != len(self.taps) or next(self.matrices, None) is not None:
             raise UnsupportedOperation(
                 f"the tangents meet {self.met} non-linear operations, the base run {len(self.taps)}"
             )
-        self._add(torch.zeros(rows, dtype=torch.float64, device=self.total.device))
-        return self.total
+        total = torch.zeros(rows, dtype=torch.float64, device=device)
+        for length, parts in self.parts.items():
+            total[:length] += torch.stack(parts).sum(0, dtype=torch.float64)
+        return total
 
 
 def meet(primitive: str, output: torch.Tensor, *operands: Any) -> None:
@@ -129,3 +152,14 @@ def meet(primitive: str, output: torch.Tensor, *operands: Any) -> None:
     tape = TAPE.get()
     if tape is not None:
         tape.meet(primitive, output, *operands)
+
+
+def contracts() -> bool:
+    """Whether a tape is running that wants second derivatives."""
+    return isinstance(TAPE.get(), Contracting)
+
+
+def of_base(compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """The zeroth coefficient of a matrix product: computed, or taken from the tape that has it."""
+    tape = TAPE.get()
+    return compute() if tape is None else tape.base(compute)

@@ -31,6 +31,9 @@ class Applies(Protocol):
     def meet(self, primitive: str, output: torch.Tensor, *operands: Any) -> None:
         """A non-linear operation has this zeroth output."""
 
+    def base(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """The zeroth coefficient of a matrix product."""
+
 
 TAPE: ContextVar[Applies | None] = ContextVar("tape", default=None)
 
