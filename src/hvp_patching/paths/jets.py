@@ -116,8 +116,9 @@ def path_jets(
     site: 'attn_heads' by default; nodes: points in [0, 1], or a mapping from node to the order
     wanted there (then `order` is ignored); order: 0 to 3; backend: 'taylor', 'autograd', 'tangent'
     (order 2 at t = 0 at most, for less), or 'auto' (tangents there, else Taylor mode, and autograd
-    with one warning where Taylor mode cannot run the model or prove its result); components: (layer, index) pairs, all by default; memory: bytes for one pass; progress
-    is called with the fraction of the work that each pass has done.
+    with one warning where Taylor mode cannot run the model or prove its result); components:
+    (layer, index) pairs, all by default; memory: bytes for one pass; progress is called with the
+    fraction of the work that each pass has done.
     positions: 'each', or a list: every (layer, index, position) is a component of its own, patched
     at this position alone, BOS counted; those before the first changed token do not move (f' = 0).
     patches: paths of one's own instead of a site's. metric: 'logprob' (nats), logit_difference(…),

@@ -105,7 +105,8 @@ def test_positions_apart_zero_corruption_and_little_memory(site, tiny, make_pair
 def test_patches_at_hooks_beside_each_other(tiny, make_pair):
     model, pair = tiny("tiny-gpt2"), make_pair()
     draw = torch.Generator().manual_seed(0)
-    shapes = {"attn.hook_q": (14, 4, 8), "attn.hook_k": (14, 4, 8), "hook_mlp_out": (14, 32)}
+    heads = dict.fromkeys(("attn.hook_v", "attn.hook_q", "attn.hook_k"), (14, 4, 8))
+    shapes = {**heads, "hook_mlp_out": (14, 32)}
     patches = [
         Patch(f"blocks.{layer}.{hook}", layer, torch.randn(shape, generator=draw).double())
         for layer in (2, 0)
@@ -144,7 +145,7 @@ def test_a_wrong_adjoint_is_caught(tiny, make_pair, monkeypatch, caplog):
     model, pair = tiny("tiny-llama"), make_pair()
     expected = by("taylor", model, pair)
     monkeypatch.setitem(RULES, "silu", lambda x, inplace=False: broken_adjoint(x))
-    with pytest.raises(UnsupportedOperation, match="by its tangents and .* by a reverse pass$"):
+    with pytest.raises(UnsupportedOperation, match=r"by its tangents and .* by a reverse pass$"):
         by("tangent", model, pair)
     with caplog.at_level(logging.WARNING):
         auto = by("auto", model, pair)
