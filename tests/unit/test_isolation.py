@@ -12,6 +12,7 @@ from hvp_patching.isolation import isolated
 CALLS = {
     "path_jets": lambda model, pair: hp.path_jets(model, pair, nodes=(0.0, 0.5)).values,
     "autograd": lambda model, pair: hp.path_jets(model, pair, backend="autograd").values,
+    "tangent": lambda model, pair: hp.path_jets(model, pair, backend="tangent").values,
     "activation_patching": hp.activation_patching,
     "site_attribution": hp.site_attribution,
     "hessian_vector_products": lambda model, pair: (

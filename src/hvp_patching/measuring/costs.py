@@ -28,6 +28,7 @@ from hvp_patching.frames import (
 from hvp_patching.isolation import isolated
 from hvp_patching.measuring.measurement import Measurement
 from hvp_patching.paths.autograd import autograd_jets
+from hvp_patching.paths.automatic import auto_jets
 from hvp_patching.paths.base_run import base_run, shared_base_runs
 from hvp_patching.paths.gradients import site_attribution
 from hvp_patching.paths.jets import BACKENDS, Backend, Jets, path_jets
@@ -203,7 +204,7 @@ def _jets(run: BaseRun, component: Patch, backend: str) -> Backend:
         taylor_jets(run, [component], {0.0: 1}, DEFAULT_MEMORY)
     except UnsupportedOperation:
         return autograd_jets
-    return taylor_jets
+    return auto_jets
 
 
 def _median_seconds(call: Callable[[], Any], repeats: int, device: torch.device) -> float:

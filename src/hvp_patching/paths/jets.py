@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 
 from hvp_patching.isolation import isolated
 from hvp_patching.paths.autograd import autograd_jets
+from hvp_patching.paths.automatic import auto_jets
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.metric import LOGPROB, AnyMetric
 from hvp_patching.paths.patches import (
@@ -26,15 +26,18 @@ from hvp_patching.paths.patches import (
 )
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, Request, no_progress
 from hvp_patching.paths.run import BaseRun
-from hvp_patching.paths.taylor import MAX_ORDER, UnsupportedOperation
+from hvp_patching.paths.tangent import check_reach, tangent_jets
+from hvp_patching.paths.taylor import MAX_ORDER
 from hvp_patching.paths.taylor.passes import taylor_jets
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
 from hvp_patching.sites import Component, get_site
 
-log = logging.getLogger(__name__)
-
 Backend = Callable[[BaseRun, Sequence[Patch], Request, int, Progress], torch.Tensor]
-BACKENDS: dict[str, Backend] = {"taylor": taylor_jets, "autograd": autograd_jets}
+BACKENDS: dict[str, Backend] = {
+    "taylor": taylor_jets,
+    "autograd": autograd_jets,
+    "tangent": tangent_jets,
+}
 ENGINE_VERSION = 1  # part of every store key: raise it when jets change beyond rounding
 
 
@@ -111,22 +114,25 @@ def path_jets(
     """Derivatives of the patch path f(t) = m(a + tδ) of every component (section 3.1).
 
     site: 'attn_heads' by default; nodes: points in [0, 1], or a mapping from node to the order
-    wanted there (then `order` is ignored); order: 0 to 3; backend: 'taylor', 'autograd', or 'auto'
-    (Taylor mode, and autograd with one warning where Taylor mode cannot run the model or prove its
-    result); components: (layer, index) pairs, all by default; memory: bytes for one pass; progress
-    is called with the fraction of the work that each pass has done.
+    wanted there (then `order` is ignored); order: 0 to 3; backend: 'taylor', 'autograd', 'tangent'
+    (order 2 at t = 0 at most, for less), or 'auto' (tangents there, else Taylor mode, and autograd
+    with one warning where Taylor mode cannot run the model or prove its result); components:
+    (layer, index) pairs, all by default; memory: bytes for one pass; progress is called with the
+    fraction of the work that each pass has done.
     positions: 'each', or a list: every (layer, index, position) is a component of its own, patched
     at this position alone, BOS counted; those before the first changed token do not move (f' = 0).
     patches: paths of one's own instead of a site's. metric: 'logprob' (nats), logit_difference(…),
     or a function from the last position's logits, float64 [vocabulary], to one scalar.
     ValueError for an unknown site, backend, direction or metric, a node outside [0, 1], an order
-    outside 0…3, positions outside the prompt, a patch whose direction does not fit, a bad pair, a
-    model in train mode, and results that cannot be right (base_run, UnsupportedOperation,
-    derivatives that are not finite).
+    outside 0…3, either beyond the backend's reach, positions outside the prompt, a patch whose
+    direction does not fit, a bad pair, a model in train mode, and results that cannot be right
+    (base_run, UnsupportedOperation, derivatives that are not finite).
     """
     request = normalise_request(nodes, order)
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"unknown backend '{backend}'; choose auto, {', '.join(BACKENDS)}")
+    if backend == "tangent":
+        check_reach(request)
     tokens = as_token_pair(model, pair)
     if patches is None:
         run = base_run(model, tokens, get_site(site or "attn_heads"), direction, metric)
@@ -177,13 +183,8 @@ def _compute(
     memory: int,
     progress: Progress,
 ) -> torch.Tensor:
-    if backend != "auto":
-        return BACKENDS[backend](run, patches, request, memory, progress)
-    try:
-        return taylor_jets(run, patches, request, memory, progress)
-    except UnsupportedOperation as error:
-        log.warning("%s; falling back to the autograd backend", error)
-        return autograd_jets(run, patches, request, memory, progress)
+    compute = auto_jets if backend == "auto" else BACKENDS[backend]
+    return compute(run, patches, request, memory, progress)
 
 
 def normalise_request(nodes: Iterable[float] | Mapping[float, int], order: int) -> dict[float, int]:

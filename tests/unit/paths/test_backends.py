@@ -94,14 +94,20 @@ def test_the_same_call_gives_the_same_bits(backend, tiny, make_pair):
     assert torch.equal(first, second)
 
 
-def test_auto_is_taylor_mode_where_it_knows_every_operation(tiny, make_pair, caplog):
+def test_auto_is_tangents_at_zero_and_taylor_mode_elsewhere(tiny, make_pair, caplog):
     model, pair = tiny("tiny-llama"), make_pair()
-    auto, taylor = (path_jets(model, pair, backend=b).values for b in ("auto", "taylor"))
-    assert torch.equal(auto, taylor)
+    request = {0.5: 2, 0.0: 2, 1.0: 0, 0.25: 3}
+    auto = path_jets(model, pair, nodes=request).values
+    taylor = path_jets(model, pair, nodes=request, backend="taylor").values
+    tangent = path_jets(model, pair, backend="tangent").values
+    elsewhere = [0, 2, 3]
+    assert torch.equal(auto[:, elsewhere].nan_to_num(7.0), taylor[:, elsewhere].nan_to_num(7.0))
+    assert torch.equal(auto[:, 1, :3], tangent[:, 0])
+    assert bool(auto[:, 1, 3].isnan().all())
     assert not caplog.records
 
 
-@pytest.mark.parametrize("backend", ["taylor", "autograd"])
+@pytest.mark.parametrize("backend", ["auto", "taylor", "autograd"])
 def test_progress_adds_up_to_one(backend, tiny, make_pair):
     done = []
     path_jets(

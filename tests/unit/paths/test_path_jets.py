@@ -26,7 +26,16 @@ REFUSED = {
     ),
     "unknown backend": (
         {"backend": "jax"},
-        "unknown backend 'jax'; choose auto, taylor, autograd",
+        "unknown backend 'jax'; choose auto, taylor, autograd, tangent",
+    ),
+    "another node by tangents": (
+        {"nodes": (0.0, 0.5), "backend": "tangent"},
+        "backend 'tangent' reaches order 2 at node 0, not order 2 at node 0.5; choose backend "
+        "'auto'",
+    ),
+    "order 3 by tangents": (
+        {"order": 3, "backend": "tangent"},
+        "backend 'tangent' reaches order 2 at node 0, not order 3 at node 0; choose backend 'auto'",
     ),
     "unknown direction": (
         {"direction": "forward"},

@@ -12,8 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hvp_patching.paths.taylor import TaylorTensor
+from hvp_patching.paths.taylor import TaylorTensor, curvature
 from hvp_patching.paths.taylor import tensor as taylor_tensor
+from hvp_patching.paths.taylor.tape import Contracting, Recording, meet
 from hvp_patching.paths.taylor.tensor import RULES, UnsupportedOperation
 
 ROWS, POSITIONS, WIDTH, ORDER = 3, 4, 6, 3
@@ -36,7 +37,7 @@ def method(name, *args, **kwargs):
 
 # rule: (operation, how many Taylor operands). Linear ones have no constant part.
 LINEAR = {
-    "view": (method("view", ROWS, POSITIONS * WIDTH), 1),
+    "view": (lambda x: torch.Tensor.view(x, len(x), POSITIONS * WIDTH), 1),
     "reshape": (method("reshape", -1, 2, WIDTH), 1),
     "flatten": (method("flatten", 1), 1),
     "expand": (lambda x: torch.Tensor.expand(x[:, :1], -1, 7, WIDTH), 1),
@@ -76,7 +77,7 @@ LINEAR = {
     "true_divide": (lambda x: torch.true_divide(x, OTHER), 1),
 }
 SMOOTH = {
-    "addmm": (lambda x: torch.addmm(BIAS, x.view(-1, WIDTH), WEIGHT.T).view(ROWS, -1, 5), 1),
+    "addmm": (lambda x: torch.addmm(BIAS, x.view(-1, WIDTH), WEIGHT.T).view(len(x), -1, 5), 1),
     "mul": (torch.mul, 2),
     "multiply": (torch.multiply, 2),
     "matmul": (lambda x, y: torch.matmul(x, y.transpose(1, 2)), 2),
@@ -438,3 +439,117 @@ def test_linear_maps_of_flattened_positions_are_those_of_positions(operands):
 def test_coefficients_of_unlike_shapes_make_no_tensor(c0, higher):
     with pytest.raises(UnsupportedOperation, match="cannot join coefficients"):
         TaylorTensor(torch.zeros(c0), torch.zeros(higher), 6 if higher[1] == 6 else 2)
+
+
+# --- second derivatives contracted with adjoints (the tangent backend) ------------------------
+
+CASES = LINEAR | SMOOTH | VARIANTS
+STRAIGHT = {  # smooth rules and variants that do not bend
+    *(
+        "addmm",
+        "linear with bias",
+        "add a constant",
+        "add a tensor",
+        "add and broadcast",
+        "subtract from",
+    ),
+    *("subtract from a tensor", "multiply by a tensor", "matmul with a constant", "power zero"),
+    *("matmul from the left", "masked_fill", "where not", "cat with a constant", "last position"),
+    *("index with a tensor", "stack with a constant", "rotate every two", "rotate half"),
+}
+
+
+def at_zero():
+    """Two operands of several rows that share c_0, with tangents alone."""
+    return [
+        TaylorTensor(random(1, POSITIONS, WIDTH), random(1, ROWS, POSITIONS, WIDTH) / 2, ROWS)
+        for _ in range(2)
+    ]
+
+
+def recorded(operation, operands):
+    """The operation's tape in the base run, and the adjoints of some function of its result."""
+    leaves = [x.c0.clone().requires_grad_() for x in operands]
+    tape = Recording()
+    with torch.no_grad(), tape.running():
+        alone = [TaylorTensor(c0, c0.new_zeros(0, *c0.shape), 1) for c0 in leaves]
+        result = operation(*alone).c0
+    weights = torch.linspace(-1, 2, result.numel(), dtype=torch.float64).view_as(result)
+    outputs = [tap.output for tap in tape.taps]
+    if not outputs:
+        return tape, [], weights
+    total = (result.double() * weights).sum()
+    return tape, torch.autograd.grad(total, outputs, allow_unused=True), weights
+
+
+def contracted(operation, operands):
+    """f'' of Σ weights · operation along the operands' straight lines, [rows], and the weights."""
+    tape, adjoints, weights = recorded(operation, operands)
+    meeting = Contracting(tape.taps, adjoints, tape.matrices)
+    with torch.no_grad(), meeting.running():
+        operation(*operands)
+    return meeting.finished(ROWS, torch.device("cpu")), weights
+
+
+def test_every_rule_is_declared_linear_or_curved():
+    assert set(RULES) == curvature.LINEAR | set(curvature.CURVED)
+    assert not curvature.LINEAR & set(curvature.CURVED)
+    assert set(SMOOTH) - {"addmm"} == set(curvature.CURVED) - {"div", "true_divide"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_adjoints_contract_to_the_second_derivative(name):
+    (operation, n), operands = CASES[name], at_zero()
+    found, weights = contracted(operation, operands[:n])
+    if name in LINEAR:  # held to be linear above
+        assert not bool(found.any())
+        return
+    second = 2 * numerical(operation, operands[:n])[2]
+    expected = second.reshape(ROWS, -1) @ weights.flatten()
+    assert (float(expected.abs().max()) > 1e-4) == (name not in STRAIGHT)
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", [*LINEAR, *SMOOTH])
+def test_a_rule_without_declared_curvature_is_refused(name, monkeypatch):
+    (operation, n), operands = (LINEAR | SMOOTH)[name], at_zero()
+    monkeypatch.setattr("hvp_patching.paths.taylor.tape.LINEAR", curvature.LINEAR - {name})
+    monkeypatch.delitem(curvature.CURVED, name, raising=False)
+    with Recording().running(), pytest.raises(UnsupportedOperation, match=f"for '{name}'$"):
+        operation(*operands[:n])
+
+
+def test_a_rule_that_hides_its_curvature_is_refused(monkeypatch):
+    x, _ = at_zero()
+    monkeypatch.setitem(RULES, "exp", lambda x: TaylorTensor(x.c0.exp(), x.higher, x.rows))
+    with Recording().running(), pytest.raises(UnsupportedOperation, match="'exp' hides its curv"):
+        torch.exp(x)
+
+    def bending(x):
+        meet("square", x.c0, x)
+        return x
+
+    monkeypatch.setitem(RULES, "neg", bending)
+    with Recording().running(), pytest.raises(UnsupportedOperation, match="'neg' has an undecl"):
+        torch.neg(x)
+
+
+def test_operations_must_be_met_as_they_were_recorded():
+    x, y = at_zero()
+    tape, adjoints, _ = recorded(torch.square, [x])
+    expected = {
+        "has square/square": torch.exp,
+        r"meet square/square \(1, 4, 1\)": lambda x: torch.square(x[..., :1]),
+        r"square/square \(1, 4, 6\) where the base run has none": lambda x: (
+            torch.square(x + 0 * x) + torch.square(x)
+        ),
+    }
+    for message, operation in expected.items():
+        meeting = Contracting(tape.taps, adjoints, tape.matrices)
+        with meeting.running(), pytest.raises(UnsupportedOperation, match=message):
+            operation(x)
+    meeting = Contracting(tape.taps, adjoints, tape.matrices)
+    with meeting.running():
+        x + y
+    with pytest.raises(UnsupportedOperation, match="meet 0 non-linear operations, the base run 1"):
+        meeting.finished(ROWS, torch.device("cpu"))

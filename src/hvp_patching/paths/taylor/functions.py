@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from hvp_patching.paths.taylor.curvature import weighted_sums
 from hvp_patching.paths.taylor.products import add, mean, mul, square
 from hvp_patching.paths.taylor.structure import (
     aligned,
@@ -21,6 +22,7 @@ from hvp_patching.paths.taylor.structure import (
     linear_map,
     to,
 )
+from hvp_patching.paths.taylor.tape import meet
 from hvp_patching.paths.taylor.tensor import TaylorTensor, UnsupportedOperation, rule
 
 Tensor = torch.Tensor
@@ -31,6 +33,7 @@ def _compose(x: TaylorTensor, derivatives: Derivatives) -> TaylorTensor:
     """φ(x(t)) from φ's value and derivatives at c_0 (Faà di Bruno, up to order 3)."""
     aligned(x)
     phi = derivatives(x.c0, x.order)
+    meet("function", phi[0], x, derivatives)
     if x.order == 0:
         return TaylorTensor(phi[0], x.higher, x.rows)
     higher = x.higher * phi[1]
@@ -193,6 +196,13 @@ def _exponentials(x: TaylorTensor, probabilities: Tensor, dim: int) -> tuple[Ten
     return e, e.sum(dim, keepdim=True)
 
 
+def _sums_of_exponentials(x: TaylorTensor, probabilities: Tensor, dim: int) -> Tensor:
+    if x.order == 1:
+        aligned(x)
+        return weighted_sums(x.higher, probabilities, dim)
+    return _exponentials(x, probabilities, dim)[1]
+
+
 def _cast(x: TaylorTensor, _stacklevel: Any, dtype: torch.dtype | None) -> TaylorTensor:
     """torch.softmax takes the dtype where F.softmax has its _stacklevel."""
     dtype = _stacklevel if isinstance(_stacklevel, torch.dtype) else dtype
@@ -211,6 +221,7 @@ def _softmax(
         p[k].addcmul_(s[k], p0, value=-1)
         for j in range(k):
             p[k].addcmul_(s[j], p[k - 1 - j], value=-1)
+    meet("softmax", p0, x, p0, d, s[:1], p[:1])
     return TaylorTensor(p0, p, x.rows)
 
 
@@ -231,16 +242,21 @@ def _log_softmax(
     x = _cast(x, _stacklevel, dtype)
     d = check_dim(x, dim)
     y0 = torch.log_softmax(x.c0, d)
-    _, s = _exponentials(x, y0.exp(), d)
+    p = y0.exp()
+    s = _sums_of_exponentials(x, p, d)
+    meet("log_softmax", y0, x, p, d, s[:1])
     return TaylorTensor(y0, x.higher - _log_of_sums(s), x.rows)
 
 
 @rule("logsumexp")
 def _logsumexp(x: TaylorTensor, dim: int, keepdim: bool = False) -> TaylorTensor:
     d = check_dim(x, dim)
-    _, s = _exponentials(x, torch.softmax(x.c0, d), d)
+    p = torch.softmax(x.c0, d)
+    s = _sums_of_exponentials(x, p, d)
     higher = _log_of_sums(s)
-    c0 = torch.logsumexp(x.c0, d, keepdim=keepdim)
+    kept = torch.logsumexp(x.c0, d, keepdim=True)
+    meet("logsumexp", kept, x, p, d, s[:1])
+    c0 = kept if keepdim else kept.squeeze(d)
     return TaylorTensor(c0, higher if keepdim else higher.squeeze(d), x.rows)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -86,18 +87,30 @@ def proven_jets(run: BaseRun, logits: Callable[[], TaylorTensor]) -> torch.Tenso
 
     UnsupportedOperation for any failure but that of memory.
     """
-    try:
+    with supported(run, "Taylor mode"):
         jets = metric_jets(logits(), run.metric)
         check_met(run, jets[:1, 0], "Taylor mode")
-        if not bool(jets.isfinite().all()):
-            raise UnsupportedOperation("Taylor mode gives derivatives that are not finite")
+        check_finite(jets, "Taylor mode")
+    return jets
+
+
+def check_finite(jets: torch.Tensor, who: str) -> None:
+    """UnsupportedOperation where a derivative is no number."""
+    if not bool(jets.isfinite().all()):
+        raise UnsupportedOperation(f"{who} gives derivatives that are not finite")
+
+
+@contextmanager
+def supported(run: BaseRun, who: str) -> Iterator[None]:
+    """UnsupportedOperation for any failure but that of memory and of a metric of one's own."""
+    try:
+        yield
     except Exception as error:
         if isinstance(error, UnsupportedOperation | MetricError) or out_of_memory(error):
             raise
         raise UnsupportedOperation(
-            f"Taylor mode cannot run {architecture(run.model)}: {one_line(error)}"
+            f"{who} cannot run {architecture(run.model)}: {one_line(error)}"
         ) from error
-    return jets
 
 
 def logits_along(run: BaseRun, rows: Sequence[Row], order: int, shared: bool) -> TaylorTensor:
@@ -106,6 +119,14 @@ def logits_along(run: BaseRun, rows: Sequence[Row], order: int, shared: bool) ->
     shared: all rows are at t = 0, where the zeroth coefficient is the unpatched run; otherwise
     that run itself comes first, as one row more.
     """
+    logits, joined = logits_as_joined(run, rows, order, shared)
+    return _in_order(logits, places(rows, joined), shared)
+
+
+def logits_as_joined(
+    run: BaseRun, rows: Sequence[Row], order: int, shared: bool
+) -> tuple[TaylorTensor, list[Row]]:
+    """The same in the order in which the rows joined, and that order."""
     joined: list[Row] = []  # in the order in which the model runs their hooks
     hooks = [
         (name, _inject(run, members, order, shared, joined))
@@ -115,19 +136,21 @@ def logits_along(run: BaseRun, rows: Sequence[Row], order: int, shared: bool) ->
         logits = run.logits(hooks, run.prefix_copy())
     if not isinstance(logits, TaylorTensor) or len(logits) != len(rows) + (not shared):
         raise UnsupportedOperation(f"Taylor mode lost its way through {architecture(run.model)}")
-    return _in_order(logits, rows, joined, shared)
-
-
-def _in_order(
-    logits: TaylorTensor, rows: Sequence[Row], joined: Sequence[Row], shared: bool
-) -> TaylorTensor:
-    """Rows in the order of the request instead of that in which they joined."""
     if len(joined) != len(rows):
         raise UnsupportedOperation("Taylor mode finds a hook that did not run")
-    if list(map(id, joined)) == list(map(id, rows)):
+    return logits, joined
+
+
+def places(rows: Sequence[Row], joined: Sequence[Row]) -> list[int]:
+    """Where each of `rows` is among those that joined."""
+    found = {id(row): place for place, row in enumerate(joined)}
+    return [found[id(row)] for row in rows]
+
+
+def _in_order(logits: TaylorTensor, order: Sequence[int], shared: bool) -> TaylorTensor:
+    """Rows in the order of the request instead of that in which they joined."""
+    if list(order) == sorted(order):
         return logits
-    places = {id(row): place for place, row in enumerate(joined)}
-    order = [places[id(row)] for row in rows]
     if shared:
         return TaylorTensor(logits.c0, logits.higher[:, order], len(order))
     order = [0, *(place + 1 for place in order)]
@@ -142,17 +165,19 @@ def metric_jets(logits: TaylorTensor, metric: Readout) -> torch.Tensor:
     return coefficients.cpu() * torch.tensor(factorials, dtype=coefficients.dtype)
 
 
-def _metric(logits: TaylorTensor, metric: Readout) -> torch.Tensor:
-    """Taylor coefficients of m for every row, [n_rows, order + 1].
-
-    In blocks of rows, since the float64 copies of large vocabularies would leave the cache.
-    """
+def blocks(logits: TaylorTensor) -> Sequence[torch.Tensor]:
+    """The higher coefficients in blocks of rows, since float64 copies would leave the cache."""
     block = CPU_BLOCK_BYTES if logits.device.type == "cpu" else GPU_BLOCK_BYTES
     size = max(1, block // (8 * logits.shape[-1] * (logits.order + 1)))
-    parts = []
-    for start in range(0, logits.rows, size):
-        higher = logits.higher[:, start : start + size]
-        c0 = logits.c0 if logits.shared else logits.c0[start : start + size]
+    return logits.higher.split(size, dim=1)
+
+
+def _metric(logits: TaylorTensor, metric: Readout) -> torch.Tensor:
+    """Taylor coefficients of m for every row, [n_rows, order + 1]."""
+    parts, start = [], 0
+    for higher in blocks(logits):
+        c0 = logits.c0 if logits.shared else logits.c0[start : start + higher.shape[1]]
+        start += higher.shape[1]
         if not metric.polynomial:
             parts.append(composed(metric, c0, higher).T)
             continue

@@ -19,6 +19,7 @@ from hvp_patching.paths.taylor.structure import (
     linear_map,
     same_rows,
 )
+from hvp_patching.paths.taylor.tape import contracts, meet, of_base
 from hvp_patching.paths.taylor.tensor import TaylorTensor, UnsupportedOperation, rule
 
 Tensor = torch.Tensor
@@ -33,7 +34,7 @@ def _flat_linear(c: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
 @rule("linear")
 def _linear(x: TaylorTensor, weight: Tensor, bias: Tensor | None = None) -> TaylorTensor:
     return TaylorTensor(
-        _flat_linear(x.c0, lambda c: F.linear(c, weight, bias)),
+        of_base(lambda: _flat_linear(x.c0, lambda c: F.linear(c, weight, bias))),
         _flat_linear(x.higher, lambda c: F.linear(c, weight)),
         x.rows,
     )
@@ -46,7 +47,9 @@ def _addmm(
     if beta != 1.0 or alpha != 1.0 or isinstance(bias, TaylorTensor):
         raise UnsupportedOperation("Taylor mode knows addmm only as bias + x @ weight")
     return TaylorTensor(
-        torch.addmm(bias, x.c0, weight), _flat_linear(x.higher, lambda c: c @ weight), x.rows
+        of_base(lambda: torch.addmm(bias, x.c0, weight)),
+        _flat_linear(x.higher, lambda c: c @ weight),
+        x.rows,
     )
 
 
@@ -125,7 +128,9 @@ def mul(a: Any, b: Any) -> TaylorTensor:
         higher[1].addcmul_(a.higher[0], b.higher[0])
     if a.order >= 3:
         higher[2].addcmul_(a.higher[0], b.higher[1]).addcmul_(a.higher[1], b.higher[0])
-    return TaylorTensor(a.c0 * b.c0, higher, a.rows)
+    c0 = a.c0 * b.c0
+    meet("product", c0, a, b)
+    return TaylorTensor(c0, higher, a.rows)
 
 
 @rule("square")
@@ -137,7 +142,9 @@ def square(x: TaylorTensor) -> TaylorTensor:
         higher[1].addcmul_(x.higher[0], x.higher[0])
     if x.order >= 3:
         higher[2].addcmul_(x.higher[0], x.higher[1], value=2)
-    return TaylorTensor(x.c0.square(), higher, x.rows)
+    c0 = x.c0.square()
+    meet("square", c0, x)
+    return TaylorTensor(c0, higher, x.rows)
 
 
 @rule("matmul", "bmm")
@@ -153,9 +160,40 @@ def _matmul(a: Any, b: Any) -> TaylorTensor:
         return linear_map(b, lambda c: a @ c)
     a, b = same_rows(a, b)
     aligned(a, b)
-    higher = a.higher @ b.c0 + a.c0 @ b.higher
+    by_base, second = _from_left(a, b)
+    higher = _by_base(a.higher, b.c0).add_(by_base)
     if a.order >= 2:
-        higher[1] += a.higher[0] @ b.higher[0]
+        higher[1] += second
     if a.order >= 3:
         higher[2] += a.higher[0] @ b.higher[1] + a.higher[1] @ b.higher[0]
-    return TaylorTensor(a.c0 @ b.c0, higher, a.rows)
+    c0 = a.c0 @ b.c0
+    meet("matmul", c0, a, second)
+    return TaylorTensor(c0, higher, a.rows)
+
+
+def _from_left(a: TaylorTensor, b: TaylorTensor) -> tuple[Tensor, Tensor]:
+    """a_0 @ b_k for all k ≥ 1, and a_1 @ b_1 (of no meaning at order 0).
+
+    The two products by b_1 are one at order 1, where a tape wants both.
+    """
+    if a.order != 1 or not contracts():
+        return a.c0 @ b.higher, (a.higher[0] @ b.higher[0] if a.order >= 2 else a.c0)
+    first = a.higher[0]
+    both = torch.cat([a.c0.expand_as(first), first], dim=-2) @ b.higher[0]
+    by_base, second = both.split(first.shape[-2], dim=-2)
+    return by_base[None], second
+
+
+def _by_base(higher: Tensor, c0: Tensor) -> Tensor:
+    """higher @ c0; where all rows share it, they are rows of one product, so that none is copied.
+
+    higher: [N, n, ..., i, j]; c0: [1 or n, ..., j, k].
+    """
+    batch = c0.shape[1:-2]
+    if c0.shape[0] != 1 or higher.shape[2:-2] != batch or len(batch) > 1:
+        return higher @ c0
+    if not batch:
+        return higher @ c0[0]
+    n, rows, heads, i, j = higher.shape
+    flat = higher.permute(2, 0, 1, 3, 4).reshape(heads, n * rows * i, j) @ c0[0]
+    return flat.view(heads, n, rows, i, c0.shape[-1]).permute(1, 2, 0, 3, 4)

@@ -9,7 +9,8 @@ that its rule fails on, and coefficients whose shapes do not belong together all
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Protocol
 
 import torch
 
@@ -19,6 +20,22 @@ MAX_ORDER = 3
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
+
+
+class Applies(Protocol):
+    """What watches the rules at work, such as a tape (tape.py)."""
+
+    def apply(self, name: str, rule: Rule, args: Sequence[Any], kwargs: Any) -> Any:
+        """What the rule gives."""
+
+    def meet(self, primitive: str, output: torch.Tensor, *operands: Any) -> None:
+        """A non-linear operation has this zeroth output."""
+
+    def base(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """The zeroth coefficient of a matrix product."""
+
+
+TAPE: ContextVar[Applies | None] = ContextVar("tape", default=None)
 
 
 class UnsupportedOperation(ValueError):
@@ -102,8 +119,11 @@ class TaylorTensor(torch.Tensor):
                 return func(*args, **(kwargs or {}))
         if name not in RULES:
             raise UnsupportedOperation(f"Taylor mode has no rule for the operation '{name}'")
+        tape = TAPE.get()
         try:
-            return RULES[name](*args, **(kwargs or {}))
+            if tape is None:
+                return RULES[name](*args, **(kwargs or {}))
+            return tape.apply(name, RULES[name], args, kwargs or {})
         except Exception as error:  # such as arguments or shapes that the rule does not take
             if isinstance(error, UnsupportedOperation) or out_of_memory(error):
                 raise
