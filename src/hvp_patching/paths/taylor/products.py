@@ -17,6 +17,7 @@ from hvp_patching.paths.taylor.structure import (
     check_constant,
     check_dim,
     linear_map,
+    no_higher,
     same_rows,
 )
 from hvp_patching.paths.taylor.tape import contracts, meet, of_base
@@ -33,11 +34,10 @@ def _flat_linear(c: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
 
 @rule("linear")
 def _linear(x: TaylorTensor, weight: Tensor, bias: Tensor | None = None) -> TaylorTensor:
-    return TaylorTensor(
-        of_base(lambda: _flat_linear(x.c0, lambda c: F.linear(c, weight, bias))),
-        _flat_linear(x.higher, lambda c: F.linear(c, weight)),
-        x.rows,
-    )
+    c0 = of_base(lambda: _flat_linear(x.c0, lambda c: F.linear(c, weight, bias)))
+    if not x.order:
+        return TaylorTensor(c0, no_higher(x, c0), x.rows)
+    return TaylorTensor(c0, _flat_linear(x.higher, lambda c: F.linear(c, weight)), x.rows)
 
 
 @rule("addmm")
@@ -97,8 +97,8 @@ def add(a: Any, b: Any, *, alpha: float = 1.0) -> TaylorTensor:
 def _add_constant(x: TaylorTensor, constant: Any) -> TaylorTensor:
     check_constant(x, constant)
     c0 = x.c0 + constant
-    nominal = torch.broadcast_shapes(x.shape, getattr(constant, "shape", ()))
-    return TaylorTensor(c0, x.higher.to(c0.dtype).expand(x.order, *nominal), x.rows)
+    higher = x.higher.to(c0.dtype).expand(x.order, x.shape[0], *c0.shape[1:])
+    return TaylorTensor(c0, higher, x.rows)
 
 
 @rule("sub", "subtract")
@@ -123,13 +123,15 @@ def mul(a: Any, b: Any) -> TaylorTensor:
         return square(a)
     a, b = same_rows(a, b)
     aligned(a, b)
+    c0 = a.c0 * b.c0
+    meet("product", c0, a, b)
+    if not a.order:
+        return TaylorTensor(c0, no_higher(a, c0), a.rows)
     higher = (a.higher * b.c0).addcmul_(a.c0, b.higher)
     if a.order >= 2:
         higher[1].addcmul_(a.higher[0], b.higher[0])
     if a.order >= 3:
         higher[2].addcmul_(a.higher[0], b.higher[1]).addcmul_(a.higher[1], b.higher[0])
-    c0 = a.c0 * b.c0
-    meet("product", c0, a, b)
     return TaylorTensor(c0, higher, a.rows)
 
 
@@ -160,25 +162,30 @@ def _matmul(a: Any, b: Any) -> TaylorTensor:
         return linear_map(b, lambda c: a @ c)
     a, b = same_rows(a, b)
     aligned(a, b)
+    c0 = a.c0 @ b.c0
+    if not a.order:
+        meet("matmul", c0)
+        return TaylorTensor(c0, no_higher(a, c0), a.rows)
     by_base, second = _from_left(a, b)
     higher = _by_base(a.higher, b.c0).add_(by_base)
     if a.order >= 2:
         higher[1] += second
     if a.order >= 3:
         higher[2] += a.higher[0] @ b.higher[1] + a.higher[1] @ b.higher[0]
-    c0 = a.c0 @ b.c0
     meet("matmul", c0, a, second)
     return TaylorTensor(c0, higher, a.rows)
 
 
 def _from_left(a: TaylorTensor, b: TaylorTensor) -> tuple[Tensor, Tensor]:
-    """a_0 @ b_k for all k ≥ 1, and a_1 @ b_1 (of no meaning at order 0).
+    """a_0 @ b_k for all k ≥ 1, and a_1 @ b_1 where the order or a tape wants it.
 
-    The two products by b_1 are one at order 1, where a tape wants both.
+    The two products by b_1 are one at order 1.
     """
-    if a.order != 1 or not contracts():
-        return a.c0 @ b.higher, (a.higher[0] @ b.higher[0] if a.order >= 2 else a.c0)
     first = a.higher[0]
+    if a.order > 1:
+        return a.c0 @ b.higher, first @ b.higher[0]
+    if not contracts():
+        return a.c0 @ b.higher, first
     both = torch.cat([a.c0.expand_as(first), first], dim=-2) @ b.higher[0]
     by_base, second = both.split(first.shape[-2], dim=-2)
     return by_base[None], second

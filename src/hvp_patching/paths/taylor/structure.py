@@ -81,7 +81,13 @@ def check_constant(x: TaylorTensor, constant: Any) -> None:
 
 def linear_map(x: TaylorTensor, function: Callable[[Tensor], Tensor]) -> TaylorTensor:
     """Apply a linear map that ignores leading dimensions to every coefficient."""
-    return TaylorTensor(function(x.c0), function(x.higher), x.rows)
+    c0 = function(x.c0)
+    return TaylorTensor(c0, function(x.higher) if x.order else no_higher(x, c0), x.rows)
+
+
+def no_higher(x: TaylorTensor, c0: Tensor) -> Tensor:
+    """The empty higher coefficients of a result of `x` whose zeroth one is c0, at order 0."""
+    return c0.new_empty(0, x.shape[0], *c0.shape[1:])
 
 
 def _sizes(args: tuple[Any, ...]) -> tuple[int, ...]:

@@ -55,10 +55,11 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def operation_name(func: Any) -> str:
     """The bare name under which an operation is looked up ('add', 'linear', 'shape', ...)."""
-    name = getattr(func, "__name__", str(func))
-    if name == "__get__":
-        return str(func.__self__.__name__)
-    return str(name)
+    try:
+        name: str = func.__name__
+        return func.__self__.__name__ if name == "__get__" else name
+    except AttributeError:
+        return str(func)
 
 
 def _check_shapes(c0: torch.Tensor, higher: torch.Tensor, rows: int) -> None:
