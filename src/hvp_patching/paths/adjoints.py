@@ -12,6 +12,7 @@ from hvp_patching.paths.metric import Readout
 from hvp_patching.paths.run import BaseRun, check_met
 from hvp_patching.paths.taylor import TaylorTensor, UnsupportedOperation
 from hvp_patching.paths.taylor.tape import Contracting, Recording, Tap
+from hvp_patching.paths.taylor.watch import Watching, frozen
 from hvp_patching.sites import Hook
 
 
@@ -47,16 +48,16 @@ def adjoints(run: BaseRun, hooks: Iterable[str]) -> Adjoints:
     The run changes at the very hooks at which the tangents will join, so that both meet the same
     operations. ValueError where it does not give the unpatched run's value.
     """
-    tape = Recording()
+    tape = Watching()
     sites: dict[str, torch.Tensor] = {}
-    with torch.no_grad(), tape.running():
+    with frozen(run.model), torch.enable_grad(), tape:
         logits = run.logits([(name, _tracked(name, sites)) for name in hooks], run.prefix_copy())
-    if not isinstance(logits, TaylorTensor) or len(logits) != 1:
+    if len(logits) != 1 or not logits.requires_grad:
         raise UnsupportedOperation("the tangent backend loses its way through the unpatched run")
-    m, slope, metric = _metric_adjoints(run.metric, logits.c0)
+    m, slope, metric = _metric_adjoints(run.metric, logits)
     check_met(run, m, "the tangent backend's reverse pass")
     outputs = [tap.output for tap in tape.taps]
-    found = torch.autograd.grad(logits.c0, [*sites.values(), *outputs], slope, allow_unused=True)
+    found = torch.autograd.grad(logits, [*sites.values(), *outputs], slope, allow_unused=True)
     at_sites = [_or_zeros(g, a) for g, a in zip(found, sites.values(), strict=False)]
     return Adjoints(
         Taped(_detached(tape.taps), found[len(sites) :], tape.matrices),
@@ -68,14 +69,12 @@ def adjoints(run: BaseRun, hooks: Iterable[str]) -> Adjoints:
 def _tracked(name: str, sites: dict[str, torch.Tensor]) -> Hook:
     """A hook from which on the run is recorded, and at which its gradient is wanted."""
 
-    def hook(activation: Any, hook: Any) -> TaylorTensor:
-        with torch.enable_grad():
-            if isinstance(activation, TaylorTensor):
-                at = activation.c0.view_as(activation.c0)
-            else:
-                at = activation.detach().clone().requires_grad_()
-        sites[name] = at
-        return _alone(at)
+    def hook(activation: torch.Tensor, hook: Any) -> torch.Tensor:
+        if activation.requires_grad:
+            sites[name] = activation.view_as(activation)
+        else:
+            sites[name] = activation.detach().clone().requires_grad_()
+        return sites[name]
 
     return hook
 

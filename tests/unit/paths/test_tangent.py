@@ -9,7 +9,9 @@ from hvp_patching.models.tiny import FAMILIES
 from hvp_patching.paths import Patch, UnsupportedOperation, logit_difference, path_jets
 from hvp_patching.paths import tangent as tangent_module
 from hvp_patching.paths.taylor import curvature
+from hvp_patching.paths.taylor.functions import _compose, silu_derivatives
 from hvp_patching.paths.taylor.tensor import RULES
+from hvp_patching.paths.taylor.watch import WATCHED
 from hvp_patching.prompts.pair import ZERO_CORRUPTION, TokenPair
 
 SITES = ("attn_heads", "mlp_pre", "mlp_post", "mlp_out", "resid_post")
@@ -130,27 +132,42 @@ def test_lower_orders_are_the_beginning(order, tiny, make_pair):
 # --- what proves itself -----------------------------------------------------------------------
 
 
-def broken_adjoint(x):
-    """SiLU whose value and tangent are right, and whose derivative in reverse mode is not."""
-    from hvp_patching.paths.taylor import functions
-
-    def derivatives(c, order):
-        value, *rest = functions.silu_derivatives(c, max(order, 1))
-        return [(value.detach() if order == 0 else value) + (c - c.detach()) * 0.9, *rest]
-
-    return functions._compose(x, derivatives)
+CAUGHT = r"by its tangents and .* by a reverse pass$"
 
 
 def test_a_wrong_adjoint_is_caught(tiny, make_pair, monkeypatch, caplog):
+    """SiLU whose value is right, and whose derivative in reverse mode is not."""
     model, pair = tiny("tiny-llama"), make_pair()
     expected = by("taylor", model, pair)
-    monkeypatch.setitem(RULES, "silu", lambda x, inplace=False: broken_adjoint(x))
-    with pytest.raises(UnsupportedOperation, match=r"by its tangents and .* by a reverse pass$"):
+    monkeypatch.setitem(
+        WATCHED,
+        "silu",
+        lambda tape, func, x, **_: tape.tap("function", func(x) + 1e-3 * (x - x.detach())),
+    )
+    with pytest.raises(UnsupportedOperation, match=CAUGHT):
         by("tangent", model, pair)
     with caplog.at_level(logging.WARNING):
         auto = by("auto", model, pair)
     assert not caplog.records
-    torch.testing.assert_close(auto, expected, rtol=1e-10, atol=1e-12)
+    assert torch.equal(auto, expected)
+
+
+def test_a_wrong_tangent_is_caught(tiny, make_pair, monkeypatch):
+    """The same of the rule of Taylor mode."""
+
+    def derivatives(c, order):
+        return [d * (1 + 1e-3 * (k > 0)) for k, d in enumerate(silu_derivatives(c, order))]
+
+    monkeypatch.setitem(RULES, "silu", lambda x, inplace=False: _compose(x, derivatives))
+    with pytest.raises(UnsupportedOperation, match=CAUGHT):
+        by("tangent", tiny("tiny-llama"), make_pair())
+
+
+def test_a_base_run_with_other_operations_is_refused(tiny, make_pair, monkeypatch):
+    model, pair = tiny("tiny-llama"), make_pair()
+    monkeypatch.delitem(WATCHED, "silu")
+    with pytest.raises(UnsupportedOperation, match="meet silu/function .* base run has mul/prod"):
+        by("tangent", model, pair)
 
 
 def test_auto_takes_taylor_mode_where_curvature_is_not_declared(

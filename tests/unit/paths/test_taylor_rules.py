@@ -16,6 +16,7 @@ from hvp_patching.paths.taylor import TaylorTensor, curvature
 from hvp_patching.paths.taylor import tensor as taylor_tensor
 from hvp_patching.paths.taylor.tape import Contracting, Recording, meet
 from hvp_patching.paths.taylor.tensor import RULES, UnsupportedOperation
+from hvp_patching.paths.taylor.watch import WATCHED, Watching
 
 ROWS, POSITIONS, WIDTH, ORDER = 3, 4, 6, 3
 draw = torch.Generator().manual_seed(0)
@@ -553,3 +554,22 @@ def test_operations_must_be_met_as_they_were_recorded():
         x + y
     with pytest.raises(UnsupportedOperation, match="meet 0 non-linear operations, the base run 1"):
         meeting.finished(ROWS, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_ordinary_pass_is_watched_as_taylor_mode_records_it(name):
+    (operation, n), operands = CASES[name], at_zero()
+    tape, _, _ = recorded(operation, operands[:n])
+    rows = ROWS if name.endswith("with a constant") else 1  # plain constants have them
+    leaves = [x.c0.repeat(rows, 1, 1).requires_grad_() for x in operands[:n]]
+    with torch.no_grad(), Watching() as watching:
+        operation(*leaves)
+    assert [tap.name for tap in watching.taps] == [tap.name for tap in tape.taps]
+    if rows > 1:
+        return
+    ours, theirs = ([*t.matrices, *(tap.output for tap in t.taps)] for t in (watching, tape))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
+
+
+def test_every_curved_rule_and_every_matrix_is_watched():
+    assert set(WATCHED) == {*curvature.CURVED, "linear", "addmm", "detach"}
