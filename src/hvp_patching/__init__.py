@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from hvp_patching.baselines.gauss_newton import gauss_newton
     from hvp_patching.baselines.gim import gim
     from hvp_patching.baselines.local_curvature import local_curvature
+    from hvp_patching.circuits.faithfulness import faithfulness
+    from hvp_patching.circuits.scores import edge_scores
     from hvp_patching.models import from_huggingface, list_models, load_model
     from hvp_patching.paths import (
         Jets,
@@ -51,7 +53,9 @@ __all__ = [
     "as_token_pair",
     "atp_star",
     "atp_star_qkv",
+    "edge_scores",
     "estimators",
+    "faithfulness",
     "from_huggingface",
     "gauss_newton",
     "gim",
@@ -72,6 +76,8 @@ __all__ = [
 # metric rules need none of it.
 _HOMES = {
     "baselines": ("atp_star", "atp_star_qkv", "gauss_newton", "gim", "local_curvature"),
+    "circuits.faithfulness": ("faithfulness",),
+    "circuits.scores": ("edge_scores",),
     "models": ("from_huggingface", "list_models", "load_model"),
     "paths": (
         "Jets",

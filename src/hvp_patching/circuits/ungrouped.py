@@ -67,6 +67,7 @@ def ungrouped(model: Any) -> Any:
     heads, shared = int(model.cfg.n_heads), getattr(model.cfg, "n_key_value_heads", None)
     if shared is None or int(shared) == heads:
         return model
+    _check_unhooked(model)
     now = fingerprint(model)
     known, found = _COPIES.get(model, ("", None))
     if found is None or known != now:
@@ -75,6 +76,16 @@ def ungrouped(model: Any) -> Any:
         _check_equal(model, found)
         _COPIES[model] = now, found
     return found
+
+
+def _check_unhooked(model: Any) -> None:
+    """ValueError where the model has hooks of the caller's, which the copy would not have."""
+    for name, point in model.hook_dict.items():
+        if point.fwd_hooks or point.bwd_hooks:
+            raise ValueError(
+                f"the model has a hook of its own at {name}, which its copy with keys and values "
+                "for every head would lack; remove it by model.reset_hooks()"
+            )
 
 
 def _copy(model: Any, heads: int, shared: int) -> Any:

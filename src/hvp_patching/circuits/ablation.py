@@ -1,0 +1,131 @@
+"""Runs in which a circuit alone is live: every other edge carries its writer's corrupted output.
+
+A reader's input is the live residual stream plus, over the edges outside the circuit, corrupted
+minus live output of the writer, live in this very run. Many circuits are rows of one pass: writers
+fill D [rows, n_writers, n_suffix · d_model], and a reader adds off-edges × D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from hvp_patching.circuits.edge_run import EdgeRun, post_norm, shares
+from hvp_patching.circuits.graph import INPUT_HOOK, Place
+from hvp_patching.failures import architecture
+from hvp_patching.paths.rows import bytes_of_cache, bytes_of_logits, bytes_per_token, chunks
+from hvp_patching.sites import Hook
+
+
+def circuit_logits(run: EdgeRun, circuits: Sequence[torch.Tensor], memory: int) -> torch.Tensor:
+    """Last-position logits of every circuit, [n_circuits, 1, vocabulary].
+
+    circuits: masks of the edges that are kept, bool [n_writers, n_readers].
+    """
+    size = max(1, memory // _bytes_per_row(run))
+    return torch.cat([_pass(run, torch.stack(list(c))) for c in chunks(circuits, size)])
+
+
+def circuit_values(run: EdgeRun, circuits: Sequence[torch.Tensor], memory: int) -> torch.Tensor:
+    """m of every circuit, float64 [n_circuits]."""
+    if not circuits:
+        return torch.zeros(0, dtype=torch.float64)
+    with torch.no_grad():
+        return run.run.metric(circuit_logits(run, circuits, memory)).double().cpu()
+
+
+def prove_ablation(run: EdgeRun, memory: int) -> None:
+    """ValueError unless the whole graph is the clean run and the empty one the corrupted run."""
+    mask = run.graph.mask
+    found = circuit_values(run, [mask, torch.zeros_like(mask)], memory).tolist()
+    wanted = (run.run.value, run.corrupted_value)
+    for value, true, what in zip(found, wanted, ("whole", "empty"), strict=True):
+        if not abs(value - true) <= 10 * run.run.slack:
+            raise ValueError(
+                f"the {what} graph gives m = {value:.6f} on {run.run.prompt} where the "
+                f"{'clean' if what == 'whole' else 'corrupted'} run of "
+                f"{architecture(run.run.model)} gives {true:.6f}: circuits cannot be judged"
+            )
+
+
+def _bytes_per_row(run: EdgeRun) -> int:
+    """Differences of all writers, the inputs of one layer's heads, and what a forward pass holds."""
+    writers, n_suffix, width = run.delta.shape
+    item = run.delta.element_size()
+    held = (writers + 12 * run.graph.n_heads) * n_suffix * width * item
+    held += len(run.graph.writers) * len(run.graph.readers) * item
+    forward = 4 * n_suffix * bytes_per_token(run.run.model) + bytes_of_cache(run.run)
+    return held + forward + 4 * bytes_of_logits(run.run)
+
+
+def _pass(run: EdgeRun, kept: torch.Tensor) -> torch.Tensor:
+    """One forward pass; kept: bool [rows, n_writers, n_readers]."""
+    off = (run.graph.mask & ~kept).to(run.delta.device)
+    repeated = run.run.repeated(len(kept))
+    with torch.no_grad():
+        live = _Differences(run, len(kept))
+        hooks = live.hooks()
+        for place in run.graph.places:
+            cut = off[:, : place.before, place.columns]
+            if bool(cut.any()):
+                weights = cut.transpose(1, 2).to(run.delta.dtype).contiguous()
+                hooks.append((place.hook, live.reader(place, weights)))
+        logits: torch.Tensor = repeated.logits(hooks, repeated.prefix)
+    return logits
+
+
+class _Differences:
+    """D: corrupted − live output of every writer and row, filled as the pass goes on."""
+
+    def __init__(self, run: EdgeRun, rows: int) -> None:
+        self.run = run
+        self.values = run.delta.new_zeros(rows, *run.delta.shape)
+
+    def hooks(self) -> list[tuple[str, Hook]]:
+        """Hooks that watch the writers and change nothing."""
+        graph, model = self.run.graph, self.run.run.model
+        found = [(INPUT_HOOK, self._fill(slice(0, 1)))]
+        for layer in range(graph.n_layers):
+            block, heads = f"blocks.{layer}.", graph.heads(layer)
+            found.append((block + "hook_mlp_out", self._fill(slice(heads.stop, heads.stop + 1))))
+            if post_norm(model, layer) is None:
+                found.append((block + "attn.hook_result", self._fill(heads)))
+                continue
+            results: list[torch.Tensor] = []
+            found.append((block + "attn.hook_result", _keep(results)))
+            found.append((block + "hook_attn_out", self._fill_shares(layer, results)))
+        return found
+
+    def _fill(self, rows: slice) -> Hook:
+        def hook(output: torch.Tensor, hook: Any) -> None:
+            live = output.transpose(1, 2) if output.ndim == 4 else output.unsqueeze(1)
+            torch.sub(self.run.corrupted[rows], live, out=self.values[:, rows])
+
+        return hook
+
+    def _fill_shares(self, layer: int, results: list[torch.Tensor]) -> Hook:
+        fill = self._fill(self.run.graph.heads(layer))
+
+        def hook(write: torch.Tensor, hook: Any) -> None:
+            fill(shares(self.run.run.model, layer, results.pop(), write), hook=hook)
+
+        return hook
+
+    def reader(self, place: Place, weights: torch.Tensor) -> Hook:
+        """Add the off-edges' differences to a hook's readers; weights: [rows, readers, writers]."""
+
+        def hook(activation: torch.Tensor, hook: Any) -> torch.Tensor:
+            before = self.values[:, : place.before].flatten(2)
+            added = torch.bmm(weights, before).unflatten(2, self.run.delta.shape[1:])
+            return activation + (added.transpose(1, 2) if place.per_head else added.squeeze(1))
+
+        return hook
+
+
+def _keep(results: list[torch.Tensor]) -> Hook:
+    def hook(output: torch.Tensor, hook: Any) -> None:
+        results.append(output)
+
+    return hook
