@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from hvp_patching.circuits.edge_run import EdgeRun, post_norm, shares
+from hvp_patching.circuits.edge_run import EdgeRun
 from hvp_patching.circuits.graph import INPUT_HOOK, Place
+from hvp_patching.circuits.post_norm import post_norm, write_changes
 from hvp_patching.failures import architecture
 from hvp_patching.paths.rows import bytes_of_cache, bytes_of_logits, bytes_per_token, chunks
 from hvp_patching.sites import Hook
@@ -77,39 +78,34 @@ def _pass(run: EdgeRun, kept: torch.Tensor) -> torch.Tensor:
 
 
 class _Differences:
-    """D: corrupted − live output of every writer and row, filled as the pass goes on."""
+    """D: corrupted − live output of every writer and row, filled as the pass goes on.
+
+    Of heads before a norm that may follow; `totals` then holds the layer's live sum of heads.
+    """
 
     def __init__(self, run: EdgeRun, rows: int) -> None:
         self.run = run
         self.values = run.delta.new_zeros(rows, *run.delta.shape)
+        self.totals: dict[int, torch.Tensor] = {}
+        layers = range(run.graph.n_layers)
+        self.behind_norm = [layer for layer in layers if post_norm(run.run.model, layer)]
 
     def hooks(self) -> list[tuple[str, Hook]]:
         """Hooks that watch the writers and change nothing."""
-        graph, model = self.run.graph, self.run.run.model
         found = [(INPUT_HOOK, self._fill(slice(0, 1)))]
-        for layer in range(graph.n_layers):
-            block, heads = f"blocks.{layer}.", graph.heads(layer)
-            found.append((block + "hook_mlp_out", self._fill(slice(heads.stop, heads.stop + 1))))
-            if post_norm(model, layer) is None:
-                found.append((block + "attn.hook_result", self._fill(heads)))
-                continue
-            results: list[torch.Tensor] = []
-            found.append((block + "attn.hook_result", _keep(results)))
-            found.append((block + "hook_attn_out", self._fill_shares(layer, results)))
+        for layer in range(self.run.graph.n_layers):
+            block, heads = f"blocks.{layer}.", self.run.graph.heads(layer)
+            mlp = slice(heads.stop, heads.stop + 1)
+            found.append((block + "attn.hook_result", self._fill(heads, layer)))
+            found.append((block + "hook_mlp_out", self._fill(mlp)))
         return found
 
-    def _fill(self, rows: slice) -> Hook:
+    def _fill(self, rows: slice, layer: int | None = None) -> Hook:
         def hook(output: torch.Tensor, hook: Any) -> None:
             live = output.transpose(1, 2) if output.ndim == 4 else output.unsqueeze(1)
             torch.sub(self.run.corrupted[rows], live, out=self.values[:, rows])
-
-        return hook
-
-    def _fill_shares(self, layer: int, results: list[torch.Tensor]) -> Hook:
-        fill = self._fill(self.run.graph.heads(layer))
-
-        def hook(write: torch.Tensor, hook: Any) -> None:
-            fill(shares(self.run.run.model, layer, results.pop(), write), hook=hook)
+            if layer in self.behind_norm:
+                self.totals[layer] = output.sum(2)
 
         return hook
 
@@ -117,15 +113,26 @@ class _Differences:
         """Add the off-edges' differences to a hook's readers; weights: [rows, readers, writers]."""
 
         def hook(activation: torch.Tensor, hook: Any) -> torch.Tensor:
-            before = self.values[:, : place.before].flatten(2)
-            added = torch.bmm(weights, before).unflatten(2, self.run.delta.shape[1:])
+            added = self._sum(slice(0, place.before), self._plain(weights))
+            for layer in self.behind_norm:
+                heads = self.run.graph.heads(layer)
+                if heads.stop <= place.before and bool(weights[..., heads].any()):
+                    changes = self._sum(heads, weights[..., heads])
+                    total = self.totals[layer]
+                    added += write_changes(self.run.run.model, layer, total, changes)
             return activation + (added.transpose(1, 2) if place.per_head else added.squeeze(1))
 
         return hook
 
+    def _plain(self, weights: torch.Tensor) -> torch.Tensor:
+        """The weights of writers without a norm behind them."""
+        if self.behind_norm:
+            weights = weights.clone()
+            for layer in self.behind_norm:
+                weights[..., self.run.graph.heads(layer)] = 0
+        return weights
 
-def _keep(results: list[torch.Tensor]) -> Hook:
-    def hook(output: torch.Tensor, hook: Any) -> None:
-        results.append(output)
-
-    return hook
+    def _sum(self, rows: slice, weights: torch.Tensor) -> torch.Tensor:
+        """Σ over writers, [rows of the pass, readers, n_suffix, d_model]."""
+        added = torch.bmm(weights, self.values[:, rows].flatten(2))
+        return added.unflatten(2, self.run.delta.shape[1:])

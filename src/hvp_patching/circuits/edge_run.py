@@ -9,7 +9,8 @@ from weakref import WeakSet
 
 import torch
 
-from hvp_patching.circuits.graph import INPUT_HOOK, EdgeGraph
+from hvp_patching.circuits.graph import INPUT_HOOK, EdgeGraph, Place
+from hvp_patching.circuits.post_norm import check_norm, post_norm, write_changes
 from hvp_patching.failures import architecture
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.metric import AnyMetric
@@ -27,20 +28,24 @@ _PROVEN: WeakSet[Any] = WeakSet()
 class EdgeRun:
     """The clean run of one pair, cut at the first changed token, and every writer's change.
 
-    run: the clean run, its model with the hooks of edges on; delta: corrupted − clean output of
-    every writer, [n_writers, n_suffix, d_model]; corrupted: the output itself; corrupted_value: m
-    of the corrupted run.
+    run: the clean run, its model with the hooks of edges on; delta: what every writer's corruption
+    alone adds to the residual stream, [n_writers, n_suffix, d_model]; changes: what that of the
+    embedding, of the attention and the MLP of every layer adds, [2L + 1, n_suffix, d_model];
+    corrupted: every writer's corrupted output, of heads before a norm that may follow (post_norm);
+    corrupted_value: m of the corrupted run.
     """
 
     run: BaseRun
     graph: EdgeGraph
     delta: torch.Tensor
+    changes: torch.Tensor
     corrupted: torch.Tensor
     corrupted_value: float
 
     def reader_delta(self, before: int) -> torch.Tensor:
         """corrupted − clean input of a reader behind `before` writers, [n_suffix, d_model]."""
-        return self.delta[:before].sum(0)
+        layer, heads = divmod(before - 1, self.graph.n_heads + 1)
+        return self.changes[: 1 + 2 * layer + bool(heads)].sum(0)
 
     def patches(self, edges: Sequence[tuple[int, int]]) -> list[Patch]:
         """Every edge as a path: its writer's change, added to its reader's input alone."""
@@ -72,14 +77,16 @@ def edge_run(model: Any, tokens: TokenPair, graph: EdgeGraph, metric: AnyMetric)
             "give a corrupted prompt"
         )
     run = base_run(model, tokens, Hooks(writer_hooks(model, graph)), metric=metric)
-    clean = writers_of(model, graph, dict(zip(run.names, run.base, strict=True)))
-    moved = [b + d for b, d in zip(run.base, run.delta, strict=True)]
-    corrupted = writers_of(model, graph, dict(zip(run.names, moved, strict=True)))
+    clean = dict(zip(run.names, run.base, strict=True))
+    moved = {name: clean[name] + d for name, d in zip(run.names, run.delta, strict=True)}
+    corrupted = writers_of(graph, moved)
+    delta = corrupted - writers_of(graph, clean)
+    changes = _add_norms(model, graph, delta, clean, moved)
     ids = torch.tensor([tokens.corrupted_ids], device=run.suffix.device)
     other = replace(run, suffix=ids[:, run.start :])
     with torch.no_grad():
         value = float(other.metric(other.logits([], other.prefix_copy())))
-    found = EdgeRun(run, graph, (corrupted - clean)[0], corrupted[0], value)
+    found = EdgeRun(run, graph, delta[0], changes, corrupted[0], value)
     if model not in _PROVEN:
         prove_graph(found, other)
         _PROVEN.add(model)
@@ -97,43 +104,35 @@ def writer_hooks(model: Any, graph: EdgeGraph) -> tuple[str, ...]:
     return tuple(found)
 
 
-def writers_of(model: Any, graph: EdgeGraph, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """What every writer adds to the residual stream, [batch, n_writers, n_suffix, d_model]."""
+def writers_of(graph: EdgeGraph, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The writers' outputs, heads before any norm behind them, [batch, n_writers, n_suffix, d]."""
     columns = [outputs[INPUT_HOOK].unsqueeze(1)]
     for layer in range(graph.n_layers):
         block = f"blocks.{layer}."
-        results = outputs[block + "attn.hook_result"]
-        if post_norm(model, layer) is not None:
-            results = shares(model, layer, results, outputs[block + "hook_attn_out"])
-        columns += [results.transpose(1, 2), outputs[block + "hook_mlp_out"].unsqueeze(1)]
+        results = outputs[block + "attn.hook_result"].transpose(1, 2)
+        columns += [results, outputs[block + "hook_mlp_out"].unsqueeze(1)]
     return torch.cat(columns, dim=1)
 
 
-def post_norm(model: Any, layer: int) -> Any:
-    """The norm between a layer's attention and the residual stream (Gemma), or None."""
-    return getattr(model.blocks[layer], "ln1_post", None)
-
-
-def shares(model: Any, layer: int, results: torch.Tensor, write: torch.Tensor) -> torch.Tensor:
-    """Each head's share of what attention writes behind an RMS norm, [batch, n_suffix, heads, d].
-
-    results: the heads' outputs before the norm, [batch, n_suffix, heads, d]; write: after it. The
-    norm divides the *sum* of the heads; with its scale held at this run's own value it is linear,
-    and the shares add up to the write exactly. ValueError where the norm is no scale.
-    """
-    total = results.sum(2)
-    with keep_precision(total.dtype):
-        weight = post_norm(model, layer).original_component(torch.ones_like(total[:1, :1]))
-    along = total * weight
-    size = along.square().sum(-1, keepdim=True)
-    scale = (write * along).sum(-1, keepdim=True) / size.clamp(min=torch.finfo(size.dtype).tiny)
-    off = (write - scale * along).abs().max()
-    if not bool(off <= LOOSENED * tolerance(write.dtype) * write.abs().max()):
-        raise ValueError(
-            f"the norm behind attention in layer {layer} of {architecture(model)} is no scale of "
-            "the heads' sum, so that heads have no share in what it writes"
-        )
-    return results * (scale * weight).unsqueeze(2)
+def _add_norms(
+    model: Any,
+    graph: EdgeGraph,
+    delta: torch.Tensor,
+    clean: dict[str, torch.Tensor],
+    moved: dict[str, torch.Tensor],
+) -> torch.Tensor:
+    """Put the norms behind heads into their changes; returns those of whole layers."""
+    parts = [delta[0, :1]]
+    for layer in range(graph.n_layers):
+        rows, block = graph.heads(layer), f"blocks.{layer}."
+        attention = delta[0, rows].sum(0, keepdim=True)
+        if post_norm(model, layer) is not None:
+            total, write = clean[block + "attn.hook_result"].sum(2), block + "hook_attn_out"
+            check_norm(model, layer, total, clean[write])
+            attention = moved[write] - clean[write]
+            delta[:, rows] = write_changes(model, layer, total, delta[:, rows])
+        parts += [attention, delta[0, rows.stop : rows.stop + 1]]
+    return torch.cat(parts)
 
 
 def prove_graph(found: EdgeRun, other: BaseRun) -> None:
@@ -164,5 +163,5 @@ def prove_graph(found: EdgeRun, other: BaseRun) -> None:
             )
 
 
-def _width(place: Any) -> int:
+def _width(place: Place) -> int:
     return int(place.columns.stop - place.columns.start)

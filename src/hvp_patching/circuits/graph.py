@@ -171,7 +171,10 @@ class EdgeGraph:
             yield row, column
 
     def _no_edge(self, writer: Any, reader: Any) -> str:
-        for name, known, what in ((writer, self.writers, "writer"), (reader, self.readers, "reader")):
+        for name, known, what in (
+            (writer, self.writers, "writer"),
+            (reader, self.readers, "reader"),
+        ):
             if name not in known:
                 return f"unknown {what} '{name}'; this model's are {known[0]} to {known[-1]}"
         return f"there is no edge {writer}{ARROW}{reader}: {reader} is not behind {writer}"

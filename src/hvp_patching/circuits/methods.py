@@ -54,7 +54,9 @@ def method_by_name(name: str) -> Method:
         if match:
             return make(name, *(group for group in match.groups() if group is not None))
     known = [re.sub(r"\(\\d\+\)", "N", pattern) for pattern in NAMES]
-    known = [pattern.replace(NUMBER, "TAU").replace(f"(?:_{'TAU'})?", "[_TAU]") for pattern in known]
+    known = [
+        pattern.replace(NUMBER, "TAU").replace(f"(?:_{'TAU'})?", "[_TAU]") for pattern in known
+    ]
     raise ValueError(f"unknown method {name!r}; known: {', '.join(known)}")
 
 
@@ -66,9 +68,7 @@ def contracted(run: EdgeRun, gradients: torch.Tensor, mask: torch.Tensor) -> tor
 def along(path: Callable[[EdgeRun], list[Shift]], rule: QuadratureRule) -> Score:
     """A rule over a path that moves the whole run, contracted with every writer's change."""
 
-    def score(
-        run: EdgeRun, mask: torch.Tensor, memory: int, progress: Progress
-    ) -> torch.Tensor:
+    def score(run: EdgeRun, mask: torch.Tensor, memory: int, progress: Progress) -> torch.Tensor:
         found = contracted(run, reader_gradients(run, path(run), rows_of(rule), memory), mask)
         progress(1.0)
         return found
@@ -85,9 +85,7 @@ def activations(steps: int) -> Score:
     Each place's last step is the clean run, which is run once and counted as often.
     """
 
-    def score(
-        run: EdgeRun, mask: torch.Tensor, memory: int, progress: Progress
-    ) -> torch.Tensor:
+    def score(run: EdgeRun, mask: torch.Tensor, memory: int, progress: Progress) -> torch.Tensor:
         places = writer_layers(run)
         weight = 1 / (steps * len(places))
         rows = [Row(0.0, 1 / steps)]
@@ -106,9 +104,7 @@ def activations(steps: int) -> Score:
 def own(rule: QuadratureRule) -> Score:
     """A rule over every edge's own path: passes of one row an edge."""
 
-    def score(
-        run: EdgeRun, mask: torch.Tensor, memory: int, progress: Progress
-    ) -> torch.Tensor:
+    def score(run: EdgeRun, mask: torch.Tensor, memory: int, progress: Progress) -> torch.Tensor:
         return own_estimates(run, _edges(mask), rule, memory, progress)
 
     return score
@@ -133,9 +129,7 @@ def selective(screen: Score | None, tau: float) -> Score:
     None screens by the edges' own curvature, which is the paper's ρ and has the price of own HVP.
     """
 
-    def score(
-        run: EdgeRun, mask: torch.Tensor, memory: int, progress: Progress
-    ) -> torch.Tensor:
+    def score(run: EdgeRun, mask: torch.Tensor, memory: int, progress: Progress) -> torch.Tensor:
         if screen is None:
             jets = edge_jets(run, _edges(mask), HVP().request(), memory, progress)
             ap, q = jets.at(0.0, 1), jets.at(0.0, 2)

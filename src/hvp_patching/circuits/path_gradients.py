@@ -65,13 +65,10 @@ def joint_path(run: EdgeRun) -> list[Shift]:
 
 def writer_layers(run: EdgeRun) -> list[Shift]:
     """The embedding, the heads of every layer together, and every MLP: 2L + 1 places."""
-    graph, shifts = run.graph, input_path(run)
-    for layer in range(graph.n_layers):
-        heads = graph.heads(layer)
-        block = f"blocks.{layer}."
-        shifts.append((block + "hook_attn_out", run.delta[heads].sum(0, keepdim=True)))
-        shifts.append((block + "hook_mlp_out", run.delta[heads.stop : heads.stop + 1]))
-    return shifts
+    names = [INPUT_HOOK]
+    for layer in range(run.graph.n_layers):
+        names += [f"blocks.{layer}.hook_attn_out", f"blocks.{layer}.hook_mlp_out"]
+    return [(name, change[None]) for name, change in zip(names, run.changes, strict=True)]
 
 
 def reader_gradients(

@@ -40,9 +40,7 @@ def circuit_of(
 def gains(graph: EdgeGraph, matrix: torch.Tensor, selection: str) -> torch.Tensor:
     """What selection makes largest, float64 [n_edges] in the order of the graph's mask."""
     if selection not in SELECTIONS:
-        raise ValueError(
-            f"unknown selection {selection!r}; choose one of: {', '.join(SELECTIONS)}"
-        )
+        raise ValueError(f"unknown selection {selection!r}; choose one of: {', '.join(SELECTIONS)}")
     if matrix.shape != graph.mask.shape:
         raise ValueError(
             f"scores of {list(matrix.shape)} writers and readers are another model's: this one has "

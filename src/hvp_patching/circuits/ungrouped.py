@@ -110,9 +110,7 @@ def _copy(model: Any, heads: int, shared: int) -> Any:
 def _empty(kind: type[PreTrainedModel], config: Any, dtype: torch.dtype) -> PreTrainedModel:
     """A model of the class whose weights are still to be given; the caller's random state stays."""
     with torch.random.fork_rng(devices=[]):
-        fresh: PreTrainedModel = kind._from_config(
-            config, attn_implementation="eager", dtype=dtype
-        )
+        fresh: PreTrainedModel = kind._from_config(config, attn_implementation="eager", dtype=dtype)
     return fresh
 
 
@@ -131,9 +129,7 @@ def _weights(original: PreTrainedModel) -> dict[str, torch.Tensor]:
     return found
 
 
-def _fill(
-    fresh: PreTrainedModel, weights: dict[str, torch.Tensor], times: int, width: int
-) -> None:
+def _fill(fresh: PreTrainedModel, weights: dict[str, torch.Tensor], times: int, width: int) -> None:
     """Give the copy the model's weights: its memory, and repeated rows for keys and values."""
     for key, own in (*fresh.named_parameters(), *fresh.named_buffers()):
         if key not in weights:

@@ -31,15 +31,34 @@ def shifted(shift: torch.Tensor) -> Callable[..., Any]:
     return lambda x, hook: x + shift
 
 
+def gemma_norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
+    """x (1 + w) / rms(x)."""
+    return x * (1 + norm.weight) * (x.square().mean(-1, keepdim=True) + norm.eps).rsqrt()
+
+
 class PlainEdges:
     """m of runs in which edges are patched, in float64; t holds one row's step each."""
 
     def __init__(self, model: Any, pair: TokenPair) -> None:
         self.model, self.pair, self.heads = model, pair, model.cfg.n_heads
         self.layers = model.cfg.n_layers
-        self.clean, self.corrupted = (torch.tensor([i]) for i in (pair.clean_ids, pair.corrupted_ids))
+        self.clean, self.corrupted = (
+            torch.tensor([i]) for i in (pair.clean_ids, pair.corrupted_ids)
+        )
         a, b = self.writers(self.clean), self.writers(self.corrupted)
         self.delta = {name: b[name] - a[name] for name in a}
+        self.layer_delta: dict[str, torch.Tensor] = {}
+        for layer, block in enumerate(model.blocks):
+            names = [f"a{layer}.h{head}" for head in range(self.heads)]
+            self.layer_delta[f"a{layer}"] = sum(self.delta[name] for name in names)
+            if hasattr(block, "ln1_post"):  # a head is corrupted, the norm is of the whole sum
+                norm, (old, new) = (
+                    block.ln1_post.original_component,
+                    (sum(run[name] for name in names) for run in (a, b)),
+                )
+                start = gemma_norm(norm, old)
+                self.layer_delta[f"a{layer}"] = gemma_norm(norm, new) - start
+                self.delta |= {n: gemma_norm(norm, old + self.delta[n]) - start for n in names}
 
     def logits(self, ids: torch.Tensor, hooks: Hooks = ()) -> torch.Tensor:
         """Last-position logits [rows, vocabulary]."""
@@ -65,37 +84,31 @@ class PlainEdges:
         return [found[name] for name in names]
 
     def writers(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What every writer adds to the residual stream, [n_pos, d]."""
+        """What every writer puts out, heads before a norm that may follow, [n_pos, d]."""
         found = {"input": self.seen(["blocks.0.hook_in"], ids=ids)[0][0]}
         for layer in range(self.layers):
             block = self.model.blocks[layer]
             names = [f"blocks.{layer}.attn.hook_z", f"blocks.{layer}.hook_mlp_out"]
             z, mlp = self.seen(names, ids=ids)
             weight = block.attn.o.original_component.weight
-            weight = weight if type(block.attn.o.original_component).__name__ == "Conv1D" else weight.T
+            weight = (
+                weight if type(block.attn.o.original_component).__name__ == "Conv1D" else weight.T
+            )
             parts = weight.unflatten(0, (self.heads, -1))  # [head, d_head, d]
             results = torch.einsum("phe,hed->phd", z[0], parts)
-            if hasattr(block, "ln1_post"):  # Gemma: x (1 + w) / rms(x), with the whole sum's rms
-                norm, total = block.ln1_post.original_component, results.sum(1)
-                scale = (1 + norm.weight) * (total.square().mean(-1, True) + norm.eps).rsqrt()
-                results = results * scale[:, None]
             found |= {f"a{layer}.h{head}": results[:, head] for head in range(self.heads)}
             found[f"m{layer}"] = mlp[0]
         return found
 
-    def before(self, reader: str) -> list[str]:
-        """Writers that the reader is behind."""
-        if reader == "logits":
-            return list(self.delta)
-        layer = int(reader[1:].partition(".")[0])
-        earlier = [n for n in self.delta if n == "input" or int(n[1:].partition(".")[0]) < layer]
-        own = [f"a{layer}.h{head}" for head in range(self.heads)]
-        behind = reader[0] == "m" and not self.model.cfg.parallel_attn_mlp
-        return earlier + own * behind
-
     def whole(self, reader: str) -> torch.Tensor:
-        """The reader's whole change, [n_pos, d]."""
-        return sum(self.delta[name] for name in self.before(reader))
+        """The reader's whole change, [n_pos, d]: that of all layers before it."""
+        last = self.layers if reader == "logits" else int(reader[1:].partition(".")[0])
+        total = self.delta["input"]
+        for layer in range(last):
+            total = total + self.layer_delta[f"a{layer}"] + self.delta[f"m{layer}"]
+        if reader[0] == "m" and not self.model.cfg.parallel_attn_mlp:
+            total = total + self.layer_delta[f"a{last}"]
+        return total
 
     def norm(self, reader: str) -> str:
         """The hook of the norm that the reader's input goes into."""

@@ -12,6 +12,7 @@ import hvp_patching as hp
 from hvp_patching.circuits.edge_run import edge_run
 from hvp_patching.circuits.graph import graph_of
 from hvp_patching.circuits.methods import method_by_name
+from hvp_patching.circuits.post_norm import check_norm
 from hvp_patching.circuits.scores import all_edge_scores
 from hvp_patching.circuits.ungrouped import edge_model, ungrouped
 from hvp_patching.paths.precision import keep_precision
@@ -33,13 +34,19 @@ SAMPLE = (
 
 def of(scores, edges=SAMPLE):
     rows, columns = list(scores.writers), list(scores.readers)
-    return {edge: float(scores.matrix[rows.index(edge[0]), columns.index(edge[1])]) for edge in edges}
+    return {
+        edge: float(scores.matrix[rows.index(edge[0]), columns.index(edge[1])]) for edge in edges
+    }
 
 
 def assert_close(found, wanted, tolerance=1e-6):
     assert max(abs(value) for value in wanted.values()) > 1e-3
     for edge, value in wanted.items():
-        assert abs(found[edge] - value) <= tolerance * max(1, abs(value)), (edge, found[edge], value)
+        assert abs(found[edge] - value) <= tolerance * max(1, abs(value)), (
+            edge,
+            found[edge],
+            value,
+        )
     # one may vanish: m0 of a parallel model sees changed tokens alone, and its m2 the last token
     assert sum(value == 0 for value in wanted.values()) <= 1
 
@@ -76,9 +83,7 @@ def test_eap_is_the_slope_of_patching_one_edge(scored, plain, name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_own_hvp_adds_half_the_curvature_of_patching_one_edge(scored, plain, name):
-    wanted = {
-        edge: plain(name).slope(*edge) + plain(name).curvature(*edge) / 2 for edge in SAMPLE
-    }
+    wanted = {edge: plain(name).slope(*edge) + plain(name).curvature(*edge) / 2 for edge in SAMPLE}
     assert_close(of(scored(name)["hvp_own"]), wanted)
 
 
@@ -119,16 +124,12 @@ def test_eap_ig_activations_averages_over_every_place(scored, plain, name):
     oracle, steps, some = plain(name), 2, SAMPLE[:6:2]
     places = [oracle.input]
     for layer in range(oracle.layers):
-        heads = sum(oracle.delta[f"a{layer}.h{head}"] for head in range(oracle.heads))
+        heads = oracle.layer_delta[f"a{layer}"]
         for hook, delta in (("attn", heads), ("mlp", oracle.delta[f"m{layer}"])):
             hook = f"blocks.{layer}.hook_{hook}_out"
-            places.append(
-                lambda t, hook=hook, delta=delta: [(hook, lambda x, hook: x + t * delta)]
-            )
+            places.append(lambda t, hook=hook, delta=delta: [(hook, lambda x, hook: x + t * delta)])
     wanted = {
-        edge: sum(
-            oracle.slope(*edge, place(1 - k / steps)) for place in places for k in (1, 2)
-        )
+        edge: sum(oracle.slope(*edge, place(1 - k / steps)) for place in places for k in (1, 2))
         / (steps * len(places))
         for edge in some
     }
@@ -218,7 +219,7 @@ def test_a_writers_scores_add_up_to_its_own(tiny, edge_pair, plain, name):
     assert torch.allclose(sums, heads, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["tiny-pythia", "tiny-gemma2", "tiny-llama"])
+@pytest.mark.parametrize("name", ["tiny-pythia", "tiny-llama"])
 def test_a_readers_scores_add_up_to_moving_its_whole_input(tiny, edge_pair, plain, name):
     found = hp.edge_scores(tiny(name), edge_pair, "hvp_reader")
     oracle = plain(name)
@@ -239,26 +240,40 @@ def test_all_joint_terms_add_up_to_the_curvature_of_the_joint_path(tiny, edge_pa
     assert total == pytest.approx((4 * narrow - wider) / 6, rel=1e-4)
 
 
-def test_heads_shares_behind_a_norm_add_up_to_what_attention_writes(tiny, edge_pair):
-    """Gemma: the norm's scale is held at each run's own, which makes the sum exact."""
+def test_a_head_behind_a_norm_is_patched_in_the_sum_that_the_norm_takes(tiny, edge_pair, plain):
+    """Gemma, without linearisation: the norm of the sum with this head corrupted, minus the clean."""
     model = tiny("tiny-gemma2")
     with edge_model(model) as found:
         run = edge_run(found, edge_pair, graph_of(found), hp.logit_difference())
-    writes = []
-    for ids in (edge_pair.clean_ids, edge_pair.corrupted_ids):
-        _, cache = model.run_with_cache(torch.tensor([ids]))
-        writes.append([cache[f"blocks.{layer}.hook_attn_out"][0] for layer in range(4)])
+    oracle, start = plain("tiny-gemma2"), run.run.start
     for layer in range(4):
-        change = (writes[1][layer] - writes[0][layer])[run.run.start :]
+        hook = [f"blocks.{layer}.hook_attn_out"]
+        (clean,), (corrupted,) = (
+            oracle.seen(hook, ids=i) for i in (oracle.clean, oracle.corrupted)
+        )
+        change = (corrupted - clean)[0, start:]
         assert float(change.abs().max()) > 0.01
-        shares = run.delta[run.graph.heads(layer)].sum(0)
-        assert torch.allclose(shares, change, atol=1e-6)  # Gemma's own norm runs in float32 here
+        assert torch.allclose(run.changes[1 + 2 * layer], change, atol=1e-12)
+        rows = run.graph.heads(layer)
+        assert not torch.allclose(run.delta[rows].sum(0), change, atol=1e-4)
+        for head, found_change in enumerate(run.delta[rows]):
+            wanted = oracle.delta[f"a{layer}.h{head}"][start:]
+            assert torch.allclose(found_change, wanted, atol=1e-12)
+
+
+def test_a_norm_of_something_else_than_the_heads_is_refused(tiny):
+    model, total = tiny("tiny-gemma2"), torch.randn(1, 5, 32, dtype=torch.float64)
+    with pytest.raises(ValueError, match="not the norm of the sum of its heads") as caught:
+        check_norm(model, 0, total, total)
+    assert "\n" not in str(caught.value)
 
 
 def test_selection_by_rho_mixes_eap_and_own_hvp(tiny, edge_pair):
     names = ["eap", "hvp_own", "hvp_joint", "selective_0.4", "selective", "selective_joint_0.4"]
     found = all_edge_scores(tiny("tiny-qwen2"), edge_pair, names, edges=SAMPLE)
-    ap, own, joint, chosen, default, screened = (found[name].matrix[found[name].mask] for name in names)
+    ap, own, joint, chosen, default, screened = (
+        found[name].matrix[found[name].mask] for name in names
+    )
     for values, other, tau in ((chosen, own, 0.4), (default, own, 0.5), (screened, joint, 0.4)):
         flagged = (other - ap).abs() > tau * ap.abs()
         assert 0 < int(flagged.sum()) < len(ap)
@@ -293,7 +308,9 @@ def test_scores_are_means_over_pairs_and_keep_each(tiny, edge_pair, make_pair):
     assert row.score == of(both, [("input", "m0")])["input", "m0"]
     each = both.to_frame(by_pair=True)
     assert each.groupby("prompt_id", sort=False).size().tolist() == [262, 262]
-    assert each.groupby(["writer", "reader"]).score.mean()["input", "m0"] == pytest.approx(row.score)
+    assert each.groupby(["writer", "reader"]).score.mean()["input", "m0"] == pytest.approx(
+        row.score
+    )
     assert float(both.matrix[~both.mask].abs().max()) == 0
 
 
