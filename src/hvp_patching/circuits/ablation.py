@@ -34,7 +34,8 @@ def circuit_values(run: EdgeRun, circuits: Sequence[torch.Tensor], memory: int) 
     if not circuits:
         return torch.zeros(0, dtype=torch.float64)
     with torch.no_grad():
-        return run.run.metric(circuit_logits(run, circuits, memory)).double().cpu()
+        values: torch.Tensor = run.run.metric(circuit_logits(run, circuits, memory))
+    return values.double().cpu()
 
 
 def prove_ablation(run: EdgeRun, memory: int) -> None:
@@ -52,7 +53,7 @@ def prove_ablation(run: EdgeRun, memory: int) -> None:
 
 
 def _bytes_per_row(run: EdgeRun) -> int:
-    """Differences of all writers, the inputs of one layer's heads, and what a forward pass holds."""
+    """Differences of all writers, inputs of one layer's heads, and what a forward pass holds."""
     writers, n_suffix, width = run.delta.shape
     item = run.delta.element_size()
     held = (writers + 12 * run.graph.n_heads) * n_suffix * width * item
@@ -135,4 +136,4 @@ class _Differences:
     def _sum(self, rows: slice, weights: torch.Tensor) -> torch.Tensor:
         """Σ over writers, [rows of the pass, readers, n_suffix, d_model]."""
         added = torch.bmm(weights, self.values[:, rows].flatten(2))
-        return added.unflatten(2, self.run.delta.shape[1:])
+        return added.view(*added.shape[:2], *self.run.delta.shape[1:])

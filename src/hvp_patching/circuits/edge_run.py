@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 from weakref import WeakSet
 
@@ -11,6 +12,7 @@ import torch
 
 from hvp_patching.circuits.graph import INPUT_HOOK, EdgeGraph, Place
 from hvp_patching.circuits.post_norm import check_norm, post_norm, write_changes
+from hvp_patching.circuits.ungrouped import single_inputs
 from hvp_patching.failures import architecture
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.metric import AnyMetric
@@ -28,19 +30,30 @@ _PROVEN: WeakSet[Any] = WeakSet()
 class EdgeRun:
     """The clean run of one pair, cut at the first changed token, and every writer's change.
 
-    run: the clean run, its model with the hooks of edges on; delta: what every writer's corruption
-    alone adds to the residual stream, [n_writers, n_suffix, d_model]; changes: what that of the
-    embedding, of the attention and the MLP of every layer adds, [2L + 1, n_suffix, d_model];
-    corrupted: every writer's corrupted output, of heads before a norm that may follow (post_norm);
-    corrupted_value: m of the corrupted run.
+    run: the clean run, its model with the hooks of edges on; other: the corrupted run; delta: what
+    every writer's corruption alone adds to the residual stream, [n_writers, n_suffix, d_model];
+    changes: what that of the embedding, of the attention and the MLP of every layer adds, [2L + 1,
+    n_suffix, d_model];
+    corrupted: every writer's corrupted output, of heads before a norm that may follow (post_norm).
     """
 
     run: BaseRun
+    other: BaseRun
     graph: EdgeGraph
     delta: torch.Tensor
     changes: torch.Tensor
     corrupted: torch.Tensor
-    corrupted_value: float
+
+    @cached_property
+    def corrupted_value(self) -> float:
+        """m of the corrupted run."""
+        with torch.no_grad():
+            return float(self.other.metric(self.other.logits([], self.other.prefix_copy())))
+
+    @cached_property
+    def flat_delta(self) -> torch.Tensor:
+        """delta as float64 [n_writers, n_suffix · d_model], on the CPU."""
+        return self.delta.flatten(1).double().cpu()
 
     def reader_delta(self, before: int) -> torch.Tensor:
         """corrupted − clean input of a reader behind `before` writers, [n_suffix, d_model]."""
@@ -76,7 +89,8 @@ def edge_run(model: Any, tokens: TokenPair, graph: EdgeGraph, metric: AnyMetric)
             f"{label(tokens)}: zero corruption has no corrupted run whose edges could be patched; "
             "give a corrupted prompt"
         )
-    run = base_run(model, tokens, Hooks(writer_hooks(model, graph)), metric=metric)
+    with single_inputs(model, False):  # which cost half of a pass more, and are not read here
+        run = base_run(model, tokens, Hooks(writer_hooks(model, graph)), metric=metric)
     clean = dict(zip(run.names, run.base, strict=True))
     moved = {name: clean[name] + d for name, d in zip(run.names, run.delta, strict=True)}
     corrupted = writers_of(graph, moved)
@@ -84,11 +98,9 @@ def edge_run(model: Any, tokens: TokenPair, graph: EdgeGraph, metric: AnyMetric)
     changes = _add_norms(model, graph, delta, clean, moved)
     ids = torch.tensor([tokens.corrupted_ids], device=run.suffix.device)
     other = replace(run, suffix=ids[:, run.start :])
-    with torch.no_grad():
-        value = float(other.metric(other.logits([], other.prefix_copy())))
-    found = EdgeRun(run, graph, delta[0], changes, corrupted[0], value)
+    found = EdgeRun(run, other, graph, delta[0], changes, corrupted[0])
     if model not in _PROVEN:
-        prove_graph(found, other)
+        prove_graph(found)
         _PROVEN.add(model)
     return found
 
@@ -135,14 +147,14 @@ def _add_norms(
     return torch.cat(parts)
 
 
-def prove_graph(found: EdgeRun, other: BaseRun) -> None:
+def prove_graph(found: EdgeRun) -> None:
     """ValueError unless every reader's change is the sum of the changes of the writers before it.
 
-    other: the corrupted run. Shown once a model, at the readers' own hooks.
+    Shown once a model, at the readers' own hooks.
     """
     hooks = [place.hook for place in found.graph.places]
     clean = found.at(hooks)
-    changed = replace(found, run=other).at(hooks)
+    changed = replace(found, run=found.other).at(hooks)
     for place, a, b in zip(found.graph.places, clean.base, changed.base, strict=True):
         expected = found.reader_delta(place.before)
         seen = (b - a)[0]
@@ -150,14 +162,14 @@ def prove_graph(found: EdgeRun, other: BaseRun) -> None:
             seen = seen.movedim(1, 0)
         if seen.shape[-2:] != expected.shape or (place.per_head and len(seen) != _width(place)):
             raise ValueError(
-                f"{spoken(place.hook)} of {architecture(other.model)} holds {list(a.shape)}, which "
-                f"is not one input for each of {_width(place)} readers"
+                f"{spoken(place.hook)} of {architecture(found.run.model)} holds {list(a.shape)}, "
+                f"which is not one input for each of {_width(place)} readers"
             )
         off = float((seen - expected).abs().max())
         scale = float(torch.maximum(a.abs().max(), b.abs().max()))
         if not off <= LOOSENED * tolerance(a.dtype) * scale:
             raise ValueError(
-                f"what the writers before {spoken(place.hook)} of {architecture(other.model)} "
+                f"what the writers before {spoken(place.hook)} of {architecture(found.run.model)} "
                 f"change does not add up to what it sees (off by {off:.2g}): the residual stream "
                 "is no plain sum there, and edges are not defined"
             )

@@ -88,7 +88,7 @@ def judged(
     memory: int = DEFAULT_MEMORY,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """m of every circuit on every pair: prompt_id, circuit, n_edges, n_kept, m, m_clean, m_corrupted.
+    """m of circuits on every pair: prompt_id, circuit, n_edges, n_kept, m, m_clean, m_corrupted.
 
     circuits: masks of kept edges, bool [n_writers, n_readers], by their names; all are rows of the
     same passes, and the whole graph, whose m is the clean run's, takes none. Errors as in

@@ -28,7 +28,7 @@ from hvp_patching.estimators import AP, HVP, IG, MS_HVP, QuadratureRule
 from hvp_patching.metrics.reliability import flagging_score
 from hvp_patching.paths.rows import Progress
 
-# (run, mask of the asked edges, bytes for one pass, progress) -> float64 [n_edges] in the mask's order
+# (run, mask of asked edges, bytes for one pass, progress) -> float64 [n_edges], in the mask's order
 Score = Callable[[EdgeRun, torch.Tensor, int, Progress], torch.Tensor]
 TAU = 0.5
 SCREEN = "eap_ig_inputs_5"  # whose distance from EAP chooses the edges of selective_own_N
@@ -62,7 +62,11 @@ def method_by_name(name: str) -> Method:
 
 def contracted(run: EdgeRun, gradients: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """δ_u · g_v of the asked edges, float64 [n_edges]; gradients: [n_readers, n_suffix · d]."""
-    return (run.delta.flatten(1).double().cpu() @ gradients.T)[mask]
+    scores = torch.zeros(mask.shape, dtype=torch.float64)
+    for place in run.graph.places:
+        into = gradients[place.columns].T
+        scores[: place.before, place.columns] = run.flat_delta[: place.before] @ into
+    return scores[mask]
 
 
 def along(path: Callable[[EdgeRun], list[Shift]], rule: QuadratureRule) -> Score:

@@ -1,9 +1,9 @@
 """Gradients at every reader at once, along a path that moves the whole run.
 
-A path is a shift of the run by t · (corrupted − clean) somewhere: of the embedding (`input`), of every
-reader's input at once (`joint`), or of one layer's writers (`activations`). A quadrature rule over
-it gives one vector g a reader, Σ weight · dᵏ⁻¹/dtᵏ⁻¹ ∂m/∂(input of v), and the score of every edge
-u → v is δ_u · g_v: all edges for the price of a few passes.
+A path is a shift of the run by t · (corrupted − clean) somewhere: of the embedding (`input`), of
+every reader's input at once (`joint`), or of one layer's writers (`activations`). A quadrature rule
+over it gives one vector g a reader, Σ weight · dᵏ⁻¹/dtᵏ⁻¹ ∂m/∂(input of v), and the score of every
+edge u → v is δ_u · g_v: all edges for the price of a few passes.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def writer_layers(run: EdgeRun) -> list[Shift]:
 def reader_gradients(
     run: EdgeRun, shifts: Sequence[Shift], rows: Sequence[Row], memory: int
 ) -> torch.Tensor:
-    """Σ over rows of weighted derivatives at all readers, float64 [n_readers, n_suffix · d_model]."""
+    """Σ over rows of weighted derivatives at all readers, float64 [n_readers, n_suffix · d]."""
     order = 2 if any(row.second for row in rows) else 1
     total = torch.zeros(len(run.graph.readers), run.delta[0].numel(), dtype=torch.float64)
     for chunk in chunks(rows, rows_per_pass(run, order, memory)):
@@ -86,7 +86,7 @@ def rows_per_pass(run: EdgeRun, order: int, memory: int) -> int:
     """How many rows fit: reverse mode keeps the graphs of all layers and of every head's inputs."""
     model, graph = run.run.model, run.graph
     token = bytes_per_token(model)
-    token += 8 * 4 * graph.n_heads * model.cfg.d_model * torch.finfo(model.cfg.dtype).bits // 8
+    token += 32 * graph.n_heads * int(model.cfg.d_model) * run.delta.element_size()
     blocks = 3 * order * n_layers(model) * run.run.suffix.shape[1]
     return max(1, memory // (blocks * token + (order + 1) * 4 * bytes_of_logits(run.run)))
 
@@ -116,7 +116,7 @@ def _pass(run: EdgeRun, shifts: Sequence[Shift], rows: Sequence[Row]) -> torch.T
 
 
 def _zeros(run: EdgeRun) -> list[tuple[str, torch.Tensor]]:
-    """At every reader's hook a zero to be added: [1, n_suffix, heads, d_model], or without heads."""
+    """At every reader's hook a zero to be added: [1, n_suffix, heads, d], or without heads."""
     _, n_suffix, width = run.delta.shape
     found = []
     for place in run.graph.places:
@@ -127,7 +127,7 @@ def _zeros(run: EdgeRun) -> list[tuple[str, torch.Tensor]]:
 
 
 def _flat(gradient: torch.Tensor) -> torch.Tensor:
-    """[1, n_suffix, heads, d] or [1, n_suffix, d] as float64 [n_readers of the hook, n_suffix · d]."""
+    """[1, n_suffix, heads, d] or [1, n_suffix, d] as float64 [n_readers, n_suffix · d]."""
     one = gradient[0].double()
     return one.movedim(1, 0).flatten(1) if one.ndim == 3 else one.reshape(1, -1)
 

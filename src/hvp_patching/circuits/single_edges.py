@@ -49,7 +49,7 @@ def own_estimates(
 def reader_curvatures(
     run: EdgeRun, columns: Sequence[int], memory: int, progress: Progress = no_progress
 ) -> torch.Tensor:
-    """H_vv δ_v of some readers, δ_v the reader's whole change, float64 [n_columns, n_suffix · d]."""
+    """H_vv δ_v of readers, δ_v the whole change of each, float64 [n_columns, n_suffix · d]."""
     patches = []
     for number, column in enumerate(columns):
         hook, part, layer = run.graph.place(column)

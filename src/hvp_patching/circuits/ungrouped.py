@@ -58,6 +58,17 @@ def split_hooks(model: Any) -> Iterator[None]:
             getattr(model, f"set_{flag}", lambda on: None)(before[flag])
 
 
+@contextmanager
+def single_inputs(model: Any, on: bool) -> Iterator[None]:
+    """Heads' own inputs on or off for a while, the other hooks as they are."""
+    before = bool(model.cfg.use_split_qkv_input)
+    model.set_use_split_qkv_input(on)
+    try:
+        yield
+    finally:
+        model.set_use_split_qkv_input(before)
+
+
 def ungrouped(model: Any) -> Any:
     """The model, or where query heads share keys and values a copy in which none do.
 
@@ -110,7 +121,8 @@ def _copy(model: Any, heads: int, shared: int) -> Any:
 def _empty(kind: type[PreTrainedModel], config: Any, dtype: torch.dtype) -> PreTrainedModel:
     """A model of the class whose weights are still to be given; the caller's random state stays."""
     with torch.random.fork_rng(devices=[]):
-        fresh: PreTrainedModel = kind._from_config(config, attn_implementation="eager", dtype=dtype)
+        made: Any = kind
+        fresh: PreTrainedModel = made._from_config(config, attn_implementation="eager", dtype=dtype)
     return fresh
 
 
@@ -151,7 +163,7 @@ def _repeated(
 
 
 def _check_equal(model: Any, found: Any) -> None:
-    """ValueError unless the copy gives the model's logits, on the first tokens of its vocabulary."""
+    """ValueError unless the copy gives the model's logits on the vocabulary's first tokens."""
     ids = torch.arange(min(8, int(model.cfg.d_vocab)), device=next(model.parameters()).device)
     with torch.no_grad(), keep_precision(model.cfg.dtype):
         a, b = (run_model(each, ids[None], use_cache=False) for each in (model, found))

@@ -1,7 +1,7 @@
 """How faithful circuits are: the recovered share of the metric, and the areas under its curve.
 
-f = (m_circuit − m_corrupted) / (m_clean − m_corrupted), where each m is the mean over prompts first: a
-ratio of means, as in the circuit benchmark, with which CPR, CMD and the average are shared too.
+f = (m_circuit − m_corrupted) / (m_clean − m_corrupted), where each m is the mean over prompts
+first: a ratio of means. That, and CPR, CMD and the average, are as in the circuit benchmark.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An oracle for edges: plain forward passes of the model as it is, grouped heads and all.
 
-No hook of single heads' inputs, no ungrouped copy, no prefix cache, no autograd: the input of a norm
-is moved, and what only one head may see is carried over by its attention scores or its output.
+No hook of single heads' inputs, no ungrouped copy, no prefix cache, no autograd: the input of a
+norm is moved, and what one head alone may see is carried over by its attention scores or output.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ def test_all_joint_terms_add_up_to_the_curvature_of_the_joint_path(tiny, edge_pa
 
 
 def test_a_head_behind_a_norm_is_patched_in_the_sum_that_the_norm_takes(tiny, edge_pair, plain):
-    """Gemma, without linearisation: the norm of the sum with this head corrupted, minus the clean."""
+    """Gemma, without linearisation: the norm of the sum with this head corrupted, minus clean."""
     model = tiny("tiny-gemma2")
     with edge_model(model) as found:
         run = edge_run(found, edge_pair, graph_of(found), hp.logit_difference())

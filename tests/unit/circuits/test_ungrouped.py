@@ -106,7 +106,7 @@ def test_one_matrix_for_queries_keys_and_values_is_refused():
         pad_token_id=0,
     )
     model = from_huggingface(AutoModelForCausalLM.from_config(config).eval(), None, False)
-    with pytest.raises(ValueError, match="cannot be ungrouped: .*qkv_proj") as caught:
+    with pytest.raises(ValueError, match=r"cannot be ungrouped: .*qkv_proj") as caught:
         ungrouped(model)
     assert "\n" not in str(caught.value)
 
