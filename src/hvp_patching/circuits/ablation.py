@@ -64,17 +64,24 @@ def _bytes_per_row(run: EdgeRun) -> int:
 
 def _pass(run: EdgeRun, kept: torch.Tensor) -> torch.Tensor:
     """One forward pass; kept: bool [rows, n_writers, n_readers]."""
-    off = (run.graph.mask & ~kept).to(run.delta.device)
-    repeated = run.run.repeated(len(kept))
     with torch.no_grad():
-        live = _Differences(run, len(kept))
-        hooks = live.hooks()
-        for place in run.graph.places:
-            cut = off[:, : place.before, place.columns]
-            if bool(cut.any()):
-                weights = cut.transpose(1, 2).to(run.delta.dtype).contiguous()
-                hooks.append((place.hook, live.reader(place, weights)))
-        logits: torch.Tensor = repeated.logits(hooks, repeated.prefix)
+        return ablated_logits(run, (run.graph.mask & ~kept).to(run.delta))
+
+
+def ablated_logits(run: EdgeRun, off: torch.Tensor) -> torch.Tensor:
+    """Last-position logits where readers see so much of each writer's corrupted − live output.
+
+    off: [rows, n_writers, n_readers], 1 where an edge is corrupted, 0 where it is live; may have a
+    gradient, which the logits then have too.
+    """
+    repeated = run.run.repeated(len(off))
+    live = (_Differentiable if off.requires_grad else _Differences)(run, len(off))
+    hooks = live.hooks()
+    for place in run.graph.places:
+        cut = off[:, : place.before, place.columns]
+        if off.requires_grad or bool(cut.any()):
+            hooks.append((place.hook, live.reader(place, cut.transpose(1, 2).contiguous())))
+    logits: torch.Tensor = repeated.logits(hooks, repeated.prefix)
     return logits
 
 
@@ -103,12 +110,17 @@ class _Differences:
 
     def _fill(self, rows: slice, layer: int | None = None) -> Hook:
         def hook(output: torch.Tensor, hook: Any) -> None:
-            live = output.transpose(1, 2) if output.ndim == 4 else output.unsqueeze(1)
-            torch.sub(self.run.corrupted[rows], live, out=self.values[:, rows])
+            self._put(rows, output.transpose(1, 2) if output.ndim == 4 else output.unsqueeze(1))
             if layer in self.behind_norm:
                 self.totals[layer] = output.sum(2)
 
         return hook
+
+    def _put(self, rows: slice, live: torch.Tensor) -> None:
+        torch.sub(self.run.corrupted[rows], live, out=self.values[:, rows])
+
+    def _of(self, rows: slice) -> torch.Tensor:
+        return self.values[:, rows]
 
     def reader(self, place: Place, weights: torch.Tensor) -> Hook:
         """Add the off-edges' differences to a hook's readers; weights: [rows, readers, writers]."""
@@ -117,8 +129,9 @@ class _Differences:
             added = self._sum(slice(0, place.before), self._plain(weights))
             for layer in self.behind_norm:
                 heads = self.run.graph.heads(layer)
-                if heads.stop <= place.before and bool(weights[..., heads].any()):
-                    changes = self._sum(heads, weights[..., heads])
+                cut = weights[..., heads]
+                if heads.stop <= place.before and (cut.requires_grad or bool(cut.any())):
+                    changes = self._sum(heads, cut)
                     total = self.totals[layer]
                     added += write_changes(self.run.run.model, layer, total, changes)
             return activation + (added.transpose(1, 2) if place.per_head else added.squeeze(1))
@@ -127,13 +140,30 @@ class _Differences:
 
     def _plain(self, weights: torch.Tensor) -> torch.Tensor:
         """The weights of writers without a norm behind them."""
-        if self.behind_norm:
-            weights = weights.clone()
-            for layer in self.behind_norm:
-                weights[..., self.run.graph.heads(layer)] = 0
-        return weights
+        if not self.behind_norm:
+            return weights
+        plain = torch.ones(weights.shape[2], dtype=weights.dtype, device=weights.device)
+        for layer in self.behind_norm:
+            plain[self.run.graph.heads(layer)] = 0
+        return weights * plain
 
     def _sum(self, rows: slice, weights: torch.Tensor) -> torch.Tensor:
         """Σ over writers, [rows of the pass, readers, n_suffix, d_model]."""
-        added = torch.bmm(weights, self.values[:, rows].flatten(2))
+        added = torch.bmm(weights, self._of(rows).flatten(2))
         return added.view(*added.shape[:2], *self.run.delta.shape[1:])
+
+
+class _Differentiable(_Differences):
+    """D as a list, since what is filled in place has no gradient."""
+
+    def __init__(self, run: EdgeRun, rows: int) -> None:
+        super().__init__(run, 0)
+        self.parts: list[torch.Tensor] = []
+
+    def _put(self, rows: slice, live: torch.Tensor) -> None:
+        if rows.start != sum(part.shape[1] for part in self.parts):
+            raise RuntimeError("writers came in another order than the graph's")
+        self.parts.append(self.run.corrupted[rows] - live)
+
+    def _of(self, rows: slice) -> torch.Tensor:
+        return torch.cat(self.parts, 1)[:, rows]
