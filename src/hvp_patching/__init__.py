@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from hvp_patching.baselines.local_curvature import local_curvature
     from hvp_patching.baselines.relp import relp
     from hvp_patching.baselines.second_order_share import joint_expansion, second_order_share
+    from hvp_patching.circuits.faithfulness import faithfulness
+    from hvp_patching.circuits.scores import edge_scores
     from hvp_patching.models import from_huggingface, list_models, load_model
     from hvp_patching.paths import (
         Jets,
@@ -57,7 +59,9 @@ __all__ = [
     "atp_star",
     "atp_star_qkv",
     "clean_corrupted",
+    "edge_scores",
     "estimators",
+    "faithfulness",
     "from_huggingface",
     "gauss_newton",
     "gim",
@@ -95,6 +99,8 @@ _HOMES = {
         "relp",
         "second_order_share",
     ),
+    "circuits.faithfulness": ("faithfulness",),
+    "circuits.scores": ("edge_scores",),
     "models": ("from_huggingface", "list_models", "load_model"),
     "paths": (
         "Jets",

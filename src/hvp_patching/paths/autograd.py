@@ -124,7 +124,7 @@ def growing(run: BaseRun) -> Grown:
 def _way(run: BaseRun, name: str) -> Way:
     """The first way in which two unpatched rows come out right at the named hook."""
     failures = []
-    for way in (_grown_after_hook, _grown_with_hook, _grown_from_start):
+    for way in (_grown_after_hook, _grown_with_hook, _grown_at_block, _grown_from_start):
         try:
             with torch.no_grad(), DecomposedLayerNorm():
                 f = run.metric(way(run, name, 2, _doubled))
@@ -152,10 +152,28 @@ def _grown_with_hook(run: BaseRun, name: str, n_rows: int, hook: Hook) -> torch.
     return _grown_from(run, name, n_rows, hook, layer_of(name) or 0)
 
 
-def _grown_from(run: BaseRun, name: str, n_rows: int, hook: Hook, first: int) -> torch.Tensor:
-    """Cached keys and values are repeated from layer `first` on."""
+def _grown_at_block(run: BaseRun, name: str, n_rows: int, hook: Hook) -> torch.Tensor:
+    """The batch grows at the hook's block: attention has read its size by the time of the hook."""
+    layer = layer_of(name) or 0
+
+    def grow(activation: torch.Tensor, hook: object) -> torch.Tensor:
+        return activation.expand(n_rows, *activation.shape[1:])
+
+    entry = (f"blocks.{layer}.hook_resid_pre", grow)
+    return _grown_from(run, name, n_rows, hook, layer, (entry,))
+
+
+def _grown_from(
+    run: BaseRun,
+    name: str,
+    n_rows: int,
+    hook: Hook,
+    first: int,
+    before: Sequence[tuple[str, Hook]] = (),
+) -> torch.Tensor:
+    """Cached keys and values are repeated from layer `first` on; hooks `before` run first."""
     prefix = _expanded_from(run.prefix_copy(), first, n_rows)
-    logits: torch.Tensor = run.logits([(name, hook)], prefix)
+    logits: torch.Tensor = run.logits([*before, (name, hook)], prefix)
     return logits
 
 

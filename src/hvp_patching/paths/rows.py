@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from hvp_patching.paths.patches import Patch
 from hvp_patching.paths.run import BaseRun
 
+Item = TypeVar("Item")
 Request = Mapping[float, int]  # node -> highest derivative wanted there
 Progress = Callable[[float], Any]  # called with the fraction of the rows that a pass has done
 DEFAULT_MEMORY = 2 * 2**30  # bytes that one pass may use for its rows
@@ -58,7 +59,7 @@ def make_rows(patches: Sequence[Patch], nodes: Sequence[float]) -> list[Row]:
     return sorted(rows, key=lambda row: row.patch.layer)
 
 
-def chunks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
+def chunks(rows: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     """Consecutive groups of at most `size` rows, of nearly equal length."""
     n_chunks = -(-len(rows) // max(1, size))
     bounds = [len(rows) * i // n_chunks for i in range(n_chunks + 1)]

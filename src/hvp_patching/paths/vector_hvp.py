@@ -91,7 +91,7 @@ def hessian_vector_products(
     request = normalise_request(nodes, 2)
     run = base_run(model, as_token_pair(model, pair), get_site(site), direction, metric)
     chosen = resolve_components(get_site(site), run.sizes, components)
-    return _gathered(run, site_patches(run, chosen), tuple(request), memory, progress)
+    return vector_products(run, site_patches(run, chosen), tuple(request), memory, progress)
 
 
 def lipschitz_estimates(products: VectorProducts) -> pd.DataFrame:
@@ -132,14 +132,14 @@ def _steepest(values: torch.Tensor, products: VectorProducts, power: int) -> tor
     return torch.stack(changes).amax(0) / moved**power
 
 
-def _gathered(
+def vector_products(
     run: BaseRun,
     patches: Sequence[Patch],
     nodes: tuple[float, ...],
     memory: int,
-    progress: Progress,
+    progress: Progress = no_progress,
 ) -> VectorProducts:
-    """Every pass put in its place."""
+    """H(t)δ of patches of one width, at hooks that the run was recorded at."""
     delta = torch.stack([_flat(patch.direction) for patch in patches]).double().cpu()
     values = delta.new_full((len(patches), len(nodes), 3), torch.nan)
     products = delta.new_full((len(patches), len(nodes), *delta.shape[1:]), torch.nan)
