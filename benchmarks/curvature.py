@@ -3,10 +3,10 @@
     python benchmarks/curvature.py                       # SmolLM2-135M, IOI, two threads
     python benchmarks/curvature.py --model gemma-3-270m --tasks greater_than --repeats 10
 
-q by tangents and by Taylor mode of order 2, and exact patching (order 0 at node 1), in turn, so that
-whatever else the machine does meets all of them alike. `engine`: rows alone; `call`: with the runs of
-both prompts and their proofs, as a caller of path_jets waits. Prints medians of seconds, of processor
-seconds, of their ratios to exact patching, and peak memory.
+q by tangents and by Taylor mode of order 2, and exact patching (order 0 at node 1), in turn, so
+that whatever else the machine does meets all of them alike. `engine`: rows alone; `call`: with the
+runs of both prompts and their proofs, as a caller of path_jets waits. Prints medians of seconds, of
+processor seconds, of their ratios to exact patching, and peak memory.
 """
 
 from __future__ import annotations

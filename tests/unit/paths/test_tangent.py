@@ -166,7 +166,7 @@ def test_a_wrong_tangent_is_caught(tiny, make_pair, monkeypatch):
 def test_a_base_run_with_other_operations_is_refused(tiny, make_pair, monkeypatch):
     model, pair = tiny("tiny-llama"), make_pair()
     monkeypatch.delitem(WATCHED, "silu")
-    with pytest.raises(UnsupportedOperation, match="meet silu/function .* base run has mul/prod"):
+    with pytest.raises(UnsupportedOperation, match=r"meet silu/function .* base run has mul/prod"):
         by("tangent", model, pair)
 
 
