@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
 
 
 class Deferred(ModuleType):
-    """Stands for a module in `sys.modules` until an attribute of it is asked for."""
+    """Stands for a module in `sys.modules` until an attribute of it is asked for.
+
+    Its specification is the module's own, by which others look whether there is one.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = PathFinder.find_spec(name)
 
     def __getattr__(self, attribute: str) -> Any:
         name = self.__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from docutils.core import publish_parts
 from docutils.utils import SystemMessage
 from jinja2 import Environment, StrictUndefined
+from snakemake.utils import update_config
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow"))
@@ -29,7 +31,9 @@ def profiles() -> Iterator[dict[str, Any]]:
     default = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
     for name in ("config", "smoke", "paper"):
         own = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8"))
-        yield {**default, **own}
+        config = copy.deepcopy(default)
+        update_config(config, own)
+        yield config
 
 
 def made_of(name: str) -> list[SimpleNamespace]:

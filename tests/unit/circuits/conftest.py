@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from hvp_patching.models.tiny import FAMILIES as TINY
 from hvp_patching.paths.precision import keep_precision
 from hvp_patching.prompts.pair import TokenPair
 
-FAMILIES = ("tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama")
+FAMILIES = tuple(TINY)
 Hooks = list[tuple[str, Callable[..., Any]]]
 STEPS = torch.tensor([0.016, 0.008, 0.004], dtype=torch.float64)
 

@@ -168,8 +168,9 @@ def test_layers_before_the_site_see_one_row(tiny, make_pair):
     finally:
         for handle in handles:
             handle.remove()
-    # the unpatched runs have one row everywhere, the proof that rows can be added two
-    assert sizes == {0: {1}, 1: {1, 2, 6}, 2: {1, 2, 6}}
+    # unpatched runs have one row everywhere; the proof that rows can be added has two, once a model
+    assert sizes[0] == {1}
+    assert sizes[1] - {2} == sizes[2] - {2} == {1, 6}
 
 
 def test_float32_is_close_to_float64(tiny, make_pair):

@@ -167,5 +167,5 @@ def test_written_files_read_back_and_compile(
     assert r"my\_task" in text
     compiles(text)
     twice = {name: paths * 2 for name, paths in inputs.items()}
-    with pytest.raises(ValueError, match=f"Table {number} shows one model and task, got a/b, c/d"):
+    with pytest.raises(ValueError, match="two rows for lipschitz_hat / median"):
         written(f"table{number}", twice, ["a/b", "c/d"])
