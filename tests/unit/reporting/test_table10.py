@@ -24,7 +24,7 @@ def overlap(model, gim, task="ioi", **others):
     return pd.DataFrame(rows).assign(model=model, task=task, corruption="")
 
 
-OPTIONS = {"column": "overlap", "by": ["k"], "n_resamples": 400}
+OPTIONS = {"column": "overlap", "by": ["k"], "n_resamples": 400, "higher_is_better": True}
 
 
 @pytest.fixture

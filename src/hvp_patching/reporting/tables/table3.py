@@ -24,10 +24,12 @@ from hvp_patching.reporting.tables.components import (
 from hvp_patching.settings import KEY
 
 AP, TRUTH = "ap", "activation_patching"
-SHORT = {
+SHORT = {  # five component types leave little room
     TRUTH: "Act. patching",
     "second_order_share": "2nd-order share",
-}  # five component types leave little room
+    "ig_inputs_5": "IG inputs (5)",
+    "clean_corrupted": "Clean + corr.",
+}
 GAP_AFTER = r"@{\hskip 8pt}"
 GROUP = rf"r@{{ }}r{GAP_AFTER}"  # error and reduction of one component type
 # our methods, in the paper's order, and their ids in the published table, where it has them
