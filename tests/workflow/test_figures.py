@@ -25,7 +25,7 @@ def drawn(first_run, tmp_path_factory):
     result = copy.snakemake(FIGURE)
     assert result.status == 0, result.output
     computing = {name for name in result.jobs() if name.startswith("compute_")}
-    assert computing == {"compute_jets"}  # which takes them from the store
+    assert computing == {"compute_jets", "compute_baseline"}  # which take all from the store
     log = copy.text(f"logs/compute_jets/{copy.model}_ioi_name_swap_attn_heads.log")
     assert log.count("0 of 2 nodes computed") == 2
     return copy

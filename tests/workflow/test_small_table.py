@@ -194,7 +194,8 @@ def test_deleted_jets_come_back_from_the_store_and_a_damaged_entry_is_computed_a
 
 
 def test_a_killed_run_goes_on_where_it_was(fork, computed):
-    many = {"prompts": {"quick": {"ioi": 60}}}
+    fewer = {"quick": {"all_components": {"ioi": 60}}}
+    many = {"prompts": {"quick": {"ioi": 60}}, "fewer_prompts": fewer}
     log = fork.root / fork.jets_log
     log.unlink()
     process = subprocess.Popen(
