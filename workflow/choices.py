@@ -83,10 +83,16 @@ def top_estimators(config: Mapping[str, Any], wildcards: Any) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def sweep_estimators(config: Mapping[str, Any]) -> list[str]:
+    """What Figures 5 and 6 and the frontier set against each other."""
+    return list(dict.fromkeys([*config["sweep_estimators"], *config["baselines"]]))
+
+
 def baselines(config: Mapping[str, Any], wildcards: Any) -> list[str]:
-    """Baselines scored beside AP and HVP: Table 10's, and Table 3's at its site."""
-    names = list(config["baselines"]) if _in_table2(config, wildcards) else []
-    if _usual(config, wildcards) in config["component_settings"]:
+    """Baselines scored beside AP and HVP, for Tables 3 and 10; a site may have further ones."""
+    by_kind = _usual(config, wildcards) in config["component_settings"]
+    names = list(config["baselines"]) if by_kind or _in_table2(config, wildcards) else []
+    if by_kind:
         names += config["site_baselines"][wildcards.site]
     return list(dict.fromkeys(names))
 

@@ -88,16 +88,19 @@ def test_the_estimators_of_the_largest_effects_are_those_of_the_tables_that_show
 
 def test_baselines_are_those_of_the_tables_that_show_them():
     config = load()
-    of_table10, of_sites = config["baselines"], config["site_baselines"]
-    chosen = choices.baselines(config, wildcards("smollm2-135m/factual"))
-    assert set(chosen) == {*of_table10, *of_sites["attn_heads"]}
-    assert len(chosen) == len(set(chosen))
-    assert choices.baselines(config, wildcards("smollm2-135m/ioi")) == of_table10
-    found = choices.baselines(config, wildcards("smollm2-135m/factual", "resid_post"))
-    assert found == of_sites["resid_post"]
-    assert "atp_star" not in found
+    everywhere = config["baselines"]
+    assert choices.baselines(config, wildcards("smollm2-135m/ioi")) == everywhere
+    by_kind = choices.baselines(config, wildcards("smollm2-135m/factual"))
+    assert by_kind == [*everywhere, "atp_star", "atp_star_qkv"]
+    neurons = choices.baselines(config, wildcards("smollm2-135m/factual", "mlp_pre"))
+    assert neurons == [*everywhere, *config["site_baselines"]["mlp_pre"]]
     assert choices.baselines(config, wildcards("smollm2-135m/ioi", "resid_post")) == []
     assert choices.baselines(config, wildcards("smollm2-135m/ioi/zero")) == []
+
+
+def test_the_sweeps_hold_the_baselines_once():
+    config = load(sweep_estimators=["ap", "gim"], baselines=["gim", "relp"])
+    assert choices.sweep_estimators(config) == ["ap", "gim", "relp"]
 
 
 def test_only_neurons_are_sampled():

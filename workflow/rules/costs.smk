@@ -1,6 +1,6 @@
 """Defines rules that time what attributions are made of."""
 
-from choices import is_baseline, named_baselines
+from choices import is_baseline, named_baselines, sweep_estimators
 from code_inputs import script_code
 from grammar import SETTING, log_of, path_of
 
@@ -8,7 +8,7 @@ from grammar import SETTING, log_of, path_of
 rule measure_costs:
     """Seconds of a forward pass, an exact patch, and each kind of derivative, in one run."""
     input:
-        code=script_code("measure_costs", *named_baselines(config["sweep_estimators"])),
+        code=script_code("measure_costs", *named_baselines(sweep_estimators(config))),
         model=path_of("weights"),
         prompts=path_of("prompts"),
     output:
@@ -26,7 +26,7 @@ rule measure_costs:
     params:
         n_prompts=1,
         repeats=3,
-        baselines=[name for name in config["sweep_estimators"] if is_baseline(name)],
+        baselines=[name for name in sweep_estimators(config) if is_baseline(name)],
         direction=config["direction"],
         backend=config["engine"]["backend"],
         dtype=config["engine"]["dtype"],

@@ -5,6 +5,7 @@ from choices import (
     TOP,
     named_baselines,
     prompts_for,
+    sweep_estimators,
     top_estimators,
 )
 from code_inputs import script_code
@@ -14,7 +15,7 @@ from grammar import SETTING, STORE, log_of, path_of, timing_of
 # prompts: those of the tables, and very many for the figures of error against cost.
 SWEEPS = {
     "top": (TOP, lambda wildcards: top_estimators(config, wildcards)),
-    "sweep": (SWEEP, lambda wildcards: config["sweep_estimators"]),
+    "sweep": (SWEEP, lambda wildcards: sweep_estimators(config)),
 }
 for sweep, (need, estimators_of) in SWEEPS.items():
 

@@ -47,7 +47,7 @@ def split_hooks(model: Any) -> Iterator[None]:
         try:
             for flag in FLAGS:
                 getattr(model, f"set_{flag}")(flag != "use_attn_in")
-        except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{architecture(model)} has no hooks for single edges in TransformerLens: "
                 f"{one_line(error)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -16,8 +16,7 @@ from hvp_patching.reporting.table import Shown, Table
 from hvp_patching.reporting.tables.frontier_words import frontier_label, recommendation
 
 # Shown wherever they stand; every other estimator where it is on a frontier.
-ONE_PASS = ("gim", "gim_0_1_4", "relp", "ig_inputs_5", "clean_corrupted", "second_order_share")
-ALWAYS = ("ap", "hvp", "ms_hvp_5", "ig_10", "gl_5", "k_median", *ONE_PASS)
+ALWAYS = ("ap", "hvp", "ms_hvp_5", "ig_10", "gl_5", "k_median")  # and the baselines
 UNITS = Tex(
     "Nominal cost: backward passes per component. Times come from measured operations of the same "
     "engine: AP of all components is one reverse pass, whoever asks for how many; the others run "
@@ -40,7 +39,7 @@ def body(shown: Shown) -> Tabular:
     for setting, group in by_setting(shown.frame).items():
         n = int(group["n_components"].max())
         lines.append(Block(f"{setting_label(setting)}: {n} components"))
-        lines += _setting_rows(group, n)
+        lines += _setting_rows(group, n, (*ALWAYS, *shown.results.options["baselines"]))
     sizes = [*map(str, COUNTS), "all"]
     spans = [Span(unit, len(sizes)) for unit in ("Forward passes", "Milliseconds")]
     heading: list[Row] = [
@@ -50,10 +49,10 @@ def body(shown: Shown) -> Tabular:
     return Tabular(heading, lines, "@{}lrr" + "r" * 2 * len(sizes) + "@{}")
 
 
-def _setting_rows(group: pd.DataFrame, n: int) -> list[list[Cell]]:
-    """The methods to show, exact patching first, then by nominal cost."""
+def _setting_rows(group: pd.DataFrame, n: int, always: Sequence[str]) -> list[list[Cell]]:
+    """``always`` and all on a frontier, exact patching first, then by nominal cost."""
     best = set(group.loc[group["on_frontier"], "estimator"])
-    shown = group[group["estimator"].map(lambda name: name in best or _always(name))]
+    shown = group[group["estimator"].map(lambda name: name in best or _always(name, always))]
     lines: list[list[Cell]] = []
     order = shown.assign(exact=shown["estimator"] != EXACT)
     order = order.sort_values(["exact", "cost"], kind="stable")  # without a nominal cost: last
@@ -75,8 +74,8 @@ def _setting_rows(group: pd.DataFrame, n: int) -> list[list[Cell]]:
     return lines
 
 
-def _always(estimator: str) -> bool:
-    return estimator in ALWAYS or estimator == EXACT or estimator.startswith(SCREENED)
+def _always(estimator: str, always: Sequence[str]) -> bool:
+    return estimator in always or estimator == EXACT or estimator.startswith(SCREENED)
 
 
 def _time(row: Record | None, column: str, factor: float) -> Tex:
@@ -106,6 +105,7 @@ TABLE = Table(
     name="frontier",
     settings="frontier",
     reads={"frontier": "attn_heads"},
+    options=("baselines",),
     columns="model task corruption estimator cost n_prompts top5_rel_error_pct ci_low_pct "
     "ci_high_pct n_components seconds seconds_per_component forward_equivalents "
     "on_frontier break_even device threads",

@@ -32,29 +32,21 @@ SHORT = {  # five component types leave little room
 }
 GAP_AFTER = r"@{\hskip 8pt}"
 GROUP = rf"r@{{ }}r{GAP_AFTER}"  # error and reduction of one component type
-# our methods, in the paper's order, and their ids in the published table, where it has them
-METHODS = MappingProxyType(
-    {
-        AP: "ap",
-        "atp_star": "atp_star",
-        "atp_star_qkv": "atp_star_qkv",
-        "gim": "gim",
-        "gim_0_1_4": "gim_0_1_4",
-        "relp": "relp",
-        "ig_inputs_5": "ig_inputs_5",
-        "clean_corrupted": "clean_corrupted",
-        "second_order_share": "second_order_share",
-        "hvp": "hvp",
-        TRUTH: "truth",
-    }
-)
+# the paper's methods, in its order; the baselines that it leaves out stand before HVP
+BEFORE, AFTER = (AP, "atp_star", "atp_star_qkv", "gim"), ("hvp", TRUTH)
+PUBLISHED = MappingProxyType({TRUTH: "truth"})  # ids of the published table that are not ours
+
+
+def methods(results: Results) -> list[str]:
+    """The methods shown, those of the option ``baselines`` among them."""
+    return list(dict.fromkeys([*BEFORE, *results.options["baselines"], *AFTER]))
 
 
 def rows(results: Results) -> Iterator[Record]:
     """One line per site and method, in percent; activation patching has no error by definition."""
     results.setting("Table 3")
     for (*key, site), ours in by_place(results["medians"]).items():
-        for method in METHODS:
+        for method in methods(results):
             found, ap = ours.get(method), ours[AP]
             row: Record = {**dict(zip(KEY, key, strict=True)), "site": site, "method": method}
             row |= {name: ap[name] for name in ("n_components", "n_nontrivial")}
@@ -73,7 +65,7 @@ def body(shown: Shown) -> Tabular:
     frame = shown.frame
     sites = list(frame["site"].unique())
     lines: list[Row] = []
-    for method in METHODS:
+    for method in frame["method"].unique():
         lines += [Space()] * bool(lines)
         lines += _method_rows(method, records(frame[frame["method"] == method]), _lowest(frame))
     return Tabular(_heading(sites), lines, f"@{{}}l{GAP_AFTER}{GROUP * len(sites)}r@{{}}")
@@ -156,6 +148,7 @@ TABLE = Table(
     name="table3",
     settings="table3",
     reads={"medians": ALL_SITES},
+    options=("baselines",),
     columns="model task corruption site method cost n_prompts n_components n_nontrivial error_pct "
     "ci_low ci_high reduction_pct published_error_pct published_error_ci_low_pct "
     "published_error_ci_high_pct published_reduction_pct",
@@ -165,7 +158,7 @@ TABLE = Table(
             "model": "model",
             "task": "task",
             "component": lambda row: published_component(row["site"]),
-            "method": lambda row: METHODS[row["method"]],
+            "method": lambda row: PUBLISHED.get(row["method"], row["method"]),
         },
         cells=beside("error_pct", error_ci_low_pct="ci_low", error_ci_high_pct="ci_high")
         | beside("reduction_pct")
