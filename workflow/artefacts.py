@@ -182,7 +182,7 @@ def prompt_files(config: Config, made: Artefact) -> list[str]:
 def artefacts() -> list[str]:
     """Every table and figure that the configuration can make, and the comparison of them all."""
     tables = [f"tables/{name}.tex" for name in TABLES]
-    return [*tables, *(f"figures/{name}.pdf" for name in FIGURES), "results/comparison.csv"]
+    return [*tables, *(f"figures/{name}.pdf" for name in FIGURES), "results/comparison.csv", "results/claims.csv"]
 
 
 def caption_of(table: str) -> str:
