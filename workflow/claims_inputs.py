@@ -8,13 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from analyses import analyses, needs_of, overall
 from artefacts import result_files, settings_of
 from choices import NEEDS, TOP, n_prompts
 from code_inputs import ROOT, project_file
 from config_check import Validator
-from config_values import Loader
 from grammar import PATHS, SETTING_LOG
 from jsonschema.exceptions import best_match
 from snakemake.exceptions import WorkflowError
@@ -24,6 +22,7 @@ from hvp_patching.claims.reading import (
     ClaimsError,
     Query,
     check_names,
+    load_yaml,
     read_claims,
     read_queries,
 )
@@ -68,10 +67,7 @@ def _read() -> tuple[list[Claim], dict[str, Query]]:
 
 def check_schema(path: Path) -> None:
     """Raise ``ClaimsError`` of one line unless the queries fit their schema."""
-    schema = yaml.load(SCHEMA.read_text(encoding="utf-8"), Loader=Loader)
-    error = best_match(
-        Validator(schema).iter_errors(yaml.load(path.read_text(encoding="utf-8"), Loader=Loader))
-    )
+    error = best_match(Validator(load_yaml(SCHEMA)).iter_errors(load_yaml(path)))
     if error is not None:
         place = ".".join(map(str, error.absolute_path))
         raise ClaimsError(f"{path.name}: {place or 'the file'}: {error.message.splitlines()[0]}")

@@ -103,10 +103,21 @@ class Query:
 LISTS = ("settings", "site", "tasks", "mean_by")
 
 
+def load_yaml(path: Path | str) -> Any:
+    """The content of a YAML file; ``ClaimsError`` of one line where it is not YAML."""
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        raise ClaimsError(f"{path}{line}: no YAML: {problem}") from None
+
+
 def read_queries(path: Path | str) -> dict[str, Query]:
     """Every query by name. Raises ``ClaimsError`` for a key that a query does not have."""
     found = {}
-    text = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=Loader)
+    text = load_yaml(path)
     for name, parts in {**text["queries"], **(text.get("pending") or {})}.items():
         unknown = set(parts) - set(Query.__dataclass_fields__)
         if unknown:
