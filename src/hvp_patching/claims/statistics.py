@@ -36,13 +36,15 @@ def mean(x: NDArray[Any]) -> float:
 
 
 def median(x: NDArray[Any]) -> float:
-    """Median without undefined values."""
-    return float(np.nanmedian(x.astype(float)))
+    """Median without undefined values, NaN without any other."""
+    return _median(x.astype(float))
 
 
 def quantile(x: NDArray[Any], q: float) -> float:
-    """Quantile without undefined values."""
-    return float(np.nanquantile(x.astype(float), q))
+    """Quantile without undefined values, NaN without any other."""
+    there = x.astype(float)
+    there = there[~np.isnan(there)]
+    return float(np.quantile(there, q)) if len(there) else math.nan
 
 
 def total(x: NDArray[Any]) -> float:
@@ -254,8 +256,7 @@ def _interval(
         index = np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])
         drawn.append(function(*(column[index] for column in columns), **options))
     tail = (1 - LEVEL) / 2
-    low, high = np.nanquantile(drawn, [tail, 1 - tail])
-    return float(low), float(high)
+    return quantile(np.array(drawn), tail), quantile(np.array(drawn), 1 - tail)
 
 
 def _members(prompts: pd.Series) -> list[NDArray[np.bool_]]:
