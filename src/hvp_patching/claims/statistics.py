@@ -205,9 +205,7 @@ STATISTICS: dict[str, Callable[..., float]] = {
 }
 
 
-def estimate(
-    frame: pd.DataFrame, query: Query, n_resamples: int = 1000, seed: int = 0
-) -> Estimate:
+def estimate(frame: pd.DataFrame, query: Query, n_resamples: int = 1000, seed: int = 0) -> Estimate:
     """The query's number of these rows, its interval and its prompts, in the query's scale.
 
     The interval is that of a prompt bootstrap, of the columns that ``interval`` names ('low
@@ -227,7 +225,9 @@ def estimate(
 def _parts(query: Query, frame: pd.DataFrame) -> tuple[list[str], dict[str, Any]]:
     """Columns in the statistic's order, and its numbers and words (written as '=ioi')."""
     words = {key: part[1:] for key, part in query.of.items() if str(part).startswith("=")}
-    names = [str(part) for key, part in query.of.items() if isinstance(part, str) and key not in words]
+    names = [
+        str(part) for key, part in query.of.items() if isinstance(part, str) and key not in words
+    ]
     options = words | {key: part for key, part in query.of.items() if not isinstance(part, str)}
     absent = [name for name in names if name not in frame]
     if absent:

@@ -38,7 +38,9 @@ def longtable(frame: pd.DataFrame, provenance: Provenance) -> str:
         *(r"\bottomrule", r"\endfoot"),
     ]
     for section, rows in frame.groupby("section", sort=False):
-        lines += [rf"\multicolumn{{{len(WIDTHS)}}}{{@{{}}l}}{{\textit{{{escape(_title(section))}}}}} \\"]
+        lines += [
+            rf"\multicolumn{{{len(WIDTHS)}}}{{@{{}}l}}{{\textit{{{escape(_title(section))}}}}} \\"
+        ]
         lines += [_line(row) for row in rows.to_dict("records")]
         lines.append(r"\addlinespace")
     lines += [r"\end{longtable}}", r"\begin{itemize}\footnotesize"]

@@ -57,7 +57,11 @@ def verdict(claim: Claim, queries: Mapping[str, Query], evidence: Evidence) -> V
         return _computed(claim, checks)
     own = _of_claim(claim, checks)
     if own:
-        number = [check for check in _numbers(claim, queries, evidence) if check in _matching(claim, [check])]
+        number = [
+            check
+            for check in _numbers(claim, queries, evidence)
+            if check in _matching(claim, [check])
+        ]
         return _of_paper_model(claim, asked, own, number)
     others = [check for check in checks if not _is_paper_model(check)] or checks
     if not others:
@@ -89,9 +93,7 @@ def _of_claim(claim: Claim, checks: Sequence[Check]) -> list[Check]:
     return [check for check in checks if _is_paper_model(check)]
 
 
-def _numbers(
-    claim: Claim, queries: Mapping[str, Query], evidence: Evidence
-) -> list[Check]:
+def _numbers(claim: Claim, queries: Mapping[str, Query], evidence: Evidence) -> list[Check]:
     """The printed number beside ours, by the rule of the claim's own comparison."""
     if not claim.number or claim.comparison not in PRINTED:
         return []

@@ -96,7 +96,7 @@ def _probes(rng: np.random.Generator) -> pd.DataFrame:
 
 def _layers() -> pd.DataFrame:
     layer = np.arange(6)
-    fall = 10.0 ** -layer
+    fall = 10.0**-layer
     return pd.DataFrame(
         {"layer": layer, "rho_median": 1 + layer, "ap_error": 0.1 + layer, "n": 10}
         | {"hvp_error": 0.01 + layer / 5, "lipschitz_median": fall, "lipschitz_max": 500 * fall}
@@ -133,7 +133,8 @@ def made_up(result: str, seed: int) -> pd.DataFrame:
         "recovery": {"estimator": ["ap", "hvp"] * 2, "k": [10, 10, 20, 20]}
         | {"overlap": [0.8, 0.8, 0.9, 0.95]},
         "ranking": {"estimator": ["ap", "hvp", "ms_hvp_5"], "kendall_tau": [0.5, 0.505, 0.51]}
-        | {f"ndcg_at_{k}": [1.0, 0.9, 1.0] for k in (5, 20)} | {"n_prompts": N},
+        | {f"ndcg_at_{k}": [1.0, 0.9, 1.0] for k in (5, 20)}
+        | {"n_prompts": N},
         "case_study": {"layer": [1, 2], "index": 0, "misranked": [True, False]}
         | {"rank_truth": [7, 1], "rank_ap": [27, 1], "rank_hvp": [9, 1], "rho": [2.0, 0.1]}
         | {"truth": 1.0, "ap": 0.2, "n_prompts": N},
