@@ -135,7 +135,7 @@ def _shape(model: str) -> dict[str, float]:
 def _gelu_third(x: Floats) -> Floats:
     """GeLU''' = φ(x) (x³ - 4x), with φ the normal density; GeLU(x) = x Φ(x)."""
     density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
-    return density * (x**3 - 4 * x)
+    return np.asarray(density * (x**3 - 4 * x))
 
 
 def _silu_third(x: Floats) -> Floats:
@@ -144,7 +144,7 @@ def _silu_third(x: Floats) -> Floats:
     first = s * (1 - s)
     second = first * (1 - 2 * s)
     third = first * (1 - 6 * s + 6 * s**2)
-    return 3 * second + x * third
+    return np.asarray(3 * second + x * third)
 
 
 THIRD = {"gelu": _gelu_third, "silu": _silu_third}

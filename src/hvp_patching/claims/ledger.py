@@ -154,8 +154,8 @@ def counts(frame: pd.DataFrame) -> pd.DataFrame:
     questions = words.assign(query=alone).drop_duplicates(["scope", "verdict", "query"])
     rows = []
     for of, part in (("claims", words), ("questions", questions)):
-        sizes = part.groupby(["scope", "verdict"], sort=True).size()
-        rows += [(of, *key, int(count)) for key, count in sizes.items()]
+        sizes = part.groupby(["scope", "verdict"], sort=True).size().reset_index(name="count")
+        rows += [(of, *row) for row in sizes.itertuples(index=False)]
     return pd.DataFrame(rows, columns=COUNT_COLUMNS)
 
 

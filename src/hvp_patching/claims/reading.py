@@ -122,7 +122,7 @@ def read_queries(path: Path | str) -> dict[str, Query]:
         unknown = set(parts) - set(Query.__dataclass_fields__)
         if unknown:
             raise ClaimsError(f"{path}: query '{name}' has the unknown key '{min(unknown)}'")
-        named = {
+        named: dict[str, Any] = {
             key: ((value,) if isinstance(value, str) else tuple(value)) if key in LISTS else value
             for key, value in parts.items()
         }

@@ -28,16 +28,19 @@ def select(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
 def _select(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
     if "estimator" in frame and "steps" not in frame:
         names = frame["estimator"].replace({"hvp": "hvp_1"})
-        frame = frame.assign(steps=names.str.extract(STEPS)[0].astype(float))
+        numbers = names.str.extract(STEPS, expand=False)
+        frame = frame.assign(steps=pd.Series(pd.to_numeric(numbers), dtype="float64"))
     for column, wanted in query.where.items():
         chosen = wanted if isinstance(wanted, list) else [wanted]
         frame = frame[frame[column].isin(chosen)]
     if query.pivot:
         frame = _wide(frame, query.pivot)
     for column, expression in query.derive.items():
-        frame = frame.assign(**{column: frame.eval(expression, engine="python")})
+        found: Any = frame.eval(expression, engine="python")
+        frame = frame.assign(**{column: found})
     if query.keep and len(frame):
-        frame = frame[frame.eval(query.keep, engine="python").astype(bool)]
+        kept: Any = frame.eval(query.keep, engine="python")
+        frame = frame[kept.astype(bool)]
     if query.mean_by:
         frame = frame.groupby(list(query.mean_by), sort=False).mean(numeric_only=True).reset_index()
     return frame
@@ -49,5 +52,5 @@ def _wide(frame: pd.DataFrame, pivot: Mapping[str, Any]) -> pd.DataFrame:
     index = list(pivot.get("index", []))
     if not index:
         frame, index = frame.assign(all=0), ["all"]
-    wide = frame.set_index([*index, columns])[values].unstack(columns)
+    wide: pd.DataFrame = frame.set_index([*index, columns])[values].unstack(columns)
     return wide.reset_index()

@@ -38,12 +38,12 @@ class Paths:
     def derivative(self, order: int, t: float) -> Floats:
         """f^(order)(t) of every path."""
         angle = self.frequency * t + self.phase + order * np.pi / 2
-        return (self.amplitude * self.frequency**order * np.sin(angle)).sum(1)
+        return np.asarray((self.amplitude * self.frequency**order * np.sin(angle)).sum(1))
 
     @property
     def cubic_bound(self) -> Floats:
         """L‖δ‖³/6 with the smallest L that the terms allow."""
-        return (np.abs(self.amplitude) * np.abs(self.frequency) ** 3).sum(1) / 6
+        return np.asarray((np.abs(self.amplitude) * np.abs(self.frequency) ** 3).sum(1) / 6)
 
     @property
     def jets(self) -> tuple[Floats, Floats, Floats, Floats]:

@@ -10,6 +10,7 @@ from hvp_patching.claims.ledger import sentences
 from hvp_patching.reporting.latex import Tex, cell, escape
 from hvp_patching.reporting.names import model_name, task_name
 from hvp_patching.reporting.provenance import TEX, Provenance, header
+from hvp_patching.reporting.results import Record, records
 
 PACKAGES = ("booktabs", "longtable", "array", "xcolor")
 HEADING = ("Claim", "What the paper says", "Verdict", "Published", "Ours", "Where")
@@ -41,7 +42,7 @@ def longtable(frame: pd.DataFrame, provenance: Provenance) -> str:
         lines += [
             rf"\multicolumn{{{len(WIDTHS)}}}{{@{{}}l}}{{\textit{{{escape(_title(section))}}}}} \\"
         ]
-        lines += [_line(row) for row in rows.to_dict("records")]
+        lines += [_line(row) for row in records(rows)]
         lines.append(r"\addlinespace")
     lines += [r"\end{longtable}}", r"\begin{itemize}\footnotesize"]
     lines += [rf"\item {escape(sentence)}" for sentence in sentences(frame)]
@@ -54,7 +55,7 @@ def _title(section: object) -> str:
     return text.capitalize() if text[0].isalpha() and text.islower() else f"Section {text}"
 
 
-def _line(row: dict[str, object]) -> str:
+def _line(row: Record) -> str:
     cells = [
         str(row["claim_id"]),
         str(row["claim"]),
@@ -66,7 +67,7 @@ def _line(row: dict[str, object]) -> str:
     return " & ".join(cell(text) for text in cells) + r" \\"
 
 
-def _ours(row: dict[str, object]) -> Tex | str:
+def _ours(row: Record) -> Tex | str:
     value, low, high = (float(str(row[name])) for name in ("ours", "ci_low", "ci_high"))
     if math.isnan(value):
         return ""
@@ -84,9 +85,9 @@ def _plain(value: float) -> Tex:
     return Tex(f"${text}$")
 
 
-def _where(row: dict[str, object]) -> str:
+def _where(row: Record) -> str:
     if not row["model"]:
         return ""
     n = row["n"]
-    counted = "" if pd.isna(n) else f", n = {n}"  # type: ignore[arg-type]
+    counted: str = "" if pd.isna(n) else f", n = {n}"
     return f"{model_name(str(row['model']))} {task_name(str(row['task']))}{counted}"

@@ -11,8 +11,8 @@ from typing import Literal
 from hvp_patching.claims.comparisons import FAILS, HOLDS, PRINTED, UNDECIDED, Outcome, judge
 from hvp_patching.claims.evidence import Check, Evidence, target_of
 from hvp_patching.claims.facts import paper_models
-from hvp_patching.claims.reading import ANALOGUE, FACT, NOT_RUN, PRINTED as PRINTED_KIND
-from hvp_patching.claims.reading import Claim, Query
+from hvp_patching.claims.reading import ANALOGUE, FACT, NOT_RUN, Claim, Query
+from hvp_patching.claims.reading import PRINTED as PRINTED_KIND
 
 Scope = Literal[
     "paper model", "other models", "the paper's own numbers", "definition or fact", "not run"

@@ -103,7 +103,8 @@ def test_the_papers_own_numbers(claims, queries, evidence):
     assert verdict(claims["C25"], queries, evidence).word == "contradicts"
     assert verdict(replace(claims["C25"], value=6.0), queries, evidence).word == "follows"
     tension = verdict(claims["C120"], queries, evidence)
-    assert tension.word == "undecided" and "neither shown nor excluded" in tension.reason
+    assert tension.word == "undecided"
+    assert "neither shown nor excluded" in tension.reason
 
 
 def test_a_definition(claims, queries, evidence):
@@ -120,7 +121,8 @@ def test_what_waits_names_its_artefact(claims, queries, evidence):
 
 def test_a_profile_without_the_setting_runs_nothing(claims, queries, of_frame, tmp_path):
     found = judged(claims["C107"], queries, of_frame, tmp_path, {})
-    assert found.word == "not run" and "this profile has no setting" in found.reason
+    assert found.word == "not run"
+    assert "this profile has no setting" in found.reason
 
 
 @pytest.mark.parametrize("name", ["C61", "C126", "C353", "C214", "C372", "C79"])
