@@ -63,13 +63,13 @@ def distinct(x: NDArray[Any]) -> float:
 
 
 def minimum(x: NDArray[Any]) -> float:
-    """Smallest value."""
-    return float(np.nanmin(x.astype(float)))
+    """Smallest value without undefined ones, NaN without any other."""
+    return quantile(x, 0)
 
 
 def maximum(x: NDArray[Any]) -> float:
-    """Largest value."""
-    return float(np.nanmax(x.astype(float)))
+    """Largest value without undefined ones, NaN without any other."""
+    return quantile(x, 1)
 
 
 def spread(x: NDArray[Any]) -> float:

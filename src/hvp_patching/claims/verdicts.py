@@ -122,7 +122,7 @@ def _of_paper_model(
     else:
         word = UNDECIDED
     shown = numbers[0] if numbers else _weakest(checks)
-    return Verdict(PAPER, word, _reason(claim, checks), (*checks, *numbers), shown)
+    return Verdict(PAPER, word, _reason(claim, asked, checks), (*checks, *numbers), shown)
 
 
 def _of_other_models(claim: Claim, asked: Sequence[Query], checks: list[Check]) -> Verdict:
@@ -135,7 +135,7 @@ def _of_other_models(claim: Claim, asked: Sequence[Query], checks: list[Check]) 
         word = f"mixed ({holding} of {n} {what})"
     else:
         word = FAILS if count[FAILS] else UNDECIDED
-    return Verdict(OTHERS, word, _reason(claim, checks), tuple(checks), _weakest(checks))
+    return Verdict(OTHERS, word, _reason(claim, asked, checks), tuple(checks), _weakest(checks))
 
 
 def _computed(claim: Claim, checks: list[Check]) -> Verdict:
@@ -151,12 +151,13 @@ def _computed(claim: Claim, checks: list[Check]) -> Verdict:
 
 
 def _enough(asked: Sequence[Query], checks: Sequence[Check], outcome: Outcome) -> bool:
-    """Whether every query has the outcome in its share of the settings, and in one at least."""
-    for query in asked:
-        own = [check.outcome for check in checks if check.query.name == query.name]
-        if own.count(outcome) < max(1, math.ceil(query.share * len(own) - 1e-9)):
-            return False
-    return True
+    """Whether every query that has settings has the outcome in its share of them, one at least."""
+    by_query = [[c.outcome for c in checks if c.query.name == query.name] for query in asked]
+    return all(
+        own.count(outcome) >= max(1, math.ceil(query.share * len(own) - 1e-9))
+        for query, own in zip(asked, by_query, strict=True)
+        if own
+    )
 
 
 ORDER = {FAILS: 0, UNDECIDED: 1, HOLDS: 2}
@@ -167,7 +168,7 @@ def _weakest(checks: Sequence[Check]) -> Check | None:
     return min(checks, key=lambda check: ORDER[check.outcome], default=None)
 
 
-def _reason(claim: Claim, checks: Sequence[Check]) -> str:
+def _reason(claim: Claim, asked: Sequence[Query], checks: Sequence[Check]) -> str:
     """Whether it is an analogue, what was tested where it failed, and how many say what."""
     count = Counter(check.outcome for check in checks)
     counted = ", ".join(
@@ -175,10 +176,13 @@ def _reason(claim: Claim, checks: Sequence[Check]) -> str:
         for outcome, word in ((HOLDS, "hold"), (FAILS, "fail"), (UNDECIDED, "undecided"))
         if count[outcome]
     )
+    tested = {check.query.name for check in checks}
+    untested = [query.says for query in asked if query.name not in tested]
     few = [check.number.estimate.n for check in checks if check.number.few]
     parts = [
         f"analogue: {claim.restated}" if claim.kind == ANALOGUE else claim.restated,
-        f"{counted}",
+        counted,
+        f"not tested in this profile: {', '.join(untested)}" if untested else "",
         f"too few prompts to decide (n = {min(n for n in few if n is not None)})" if few else "",
         claim.reason,
     ]
