@@ -14,7 +14,7 @@ from hvp_patching.reporting.results import Record, records
 
 PACKAGES = ("booktabs", "longtable", "array", "xcolor")
 HEADING = ("Claim", "What the paper says", "Verdict", "Published", "Ours", "Where")
-WIDTHS = ("p{0.9cm}", "p{5.4cm}", "p{2.5cm}", "r", "r", "p{2.6cm}")
+WIDTHS = ("p{0.9cm}", "p{5.1cm}", "p{2.5cm}", "r", "r", "p{2.6cm}")
 CAPTION = (
     "Every claim of the paper with a verdict. Ours: the number that speaks least for the claim, "
     "with its 95% interval over prompts. Verdicts say how far the evidence goes: on the paper's "
