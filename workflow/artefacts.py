@@ -180,9 +180,10 @@ def prompt_files(config: Config, made: Artefact) -> list[str]:
 
 
 def artefacts() -> list[str]:
-    """Every table and figure that the configuration can make, and the comparison of them all."""
+    """Every table and figure that the configuration can make, the comparison and the ledger."""
     tables = [f"tables/{name}.tex" for name in TABLES]
-    return [*tables, *(f"figures/{name}.pdf" for name in FIGURES), "results/comparison.csv"]
+    figures = [f"figures/{name}.pdf" for name in FIGURES]
+    return [*tables, *figures, "results/comparison.csv", "results/claims.csv"]
 
 
 def caption_of(table: str) -> str:

@@ -28,6 +28,9 @@ PATHS = {
     "roles": f"results/attention/{PROMPT_LIST}_roles.parquet",
     "circuit": "data/circuits/{model}_{task}.csv",  # a published circuit
     "comparison": "results/comparison.csv",  # every published number beside ours
+    "claims": "results/claims.csv",  # every claim of the paper with its verdict
+    "claims_checks": "results/claims_checks.csv",  # every number behind the verdicts
+    "claims_counts": "results/claims_counts.csv",  # how many verdicts there are
 }
 
 
