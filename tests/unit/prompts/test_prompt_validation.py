@@ -235,11 +235,12 @@ def test_written_prompts_are_read_back_for_the_engine(model, tmp_path):
     write_prompts(frame, path)
     pairs = read_prompts(path)
     assert pairs == [
-        TokenPair(*map(tuple, ids), name, "name_swap")
-        for *ids, name in frame[
-            ["clean_ids", "corrupted_ids", "target_ids", "prompt_id"]
+        TokenPair(*map(tuple, ids), name, "name_swap", tuple(foil))
+        for *ids, name, foil in frame[
+            ["clean_ids", "corrupted_ids", "target_ids", "prompt_id", "foil_ids"]
         ].itertuples(index=False)
     ]
+    assert all(len(pair.foil_ids) == 1 for pair in pairs)  # the subject
     assert [as_token_pair(model, pair) for pair in pairs] == pairs
     assert [p.name for p in path.parent.iterdir()] == ["name_swap.parquet"]
     assert pd.read_parquet(path).attrs == {"task": "ioi", "corruption": "name_swap", "seed": 0}
