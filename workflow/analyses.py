@@ -11,7 +11,7 @@ from choices import ALL_COMPONENTS, PROBES, SWEEP, TOP
 Config = Mapping[str, Any]
 # On which prompts of its setting each result is measured; analyses follow what they read.
 MEASURED_FOR = {
-    **dict.fromkeys(("truth", "top"), TOP),
+    **dict.fromkeys(("truth", "top", "accuracy"), TOP),
     **dict.fromkeys(("scores", "ranking_scores", "attention", "roles"), ALL_COMPONENTS),
     "sweep": SWEEP,
     "probes": PROBES,
@@ -76,6 +76,9 @@ def analyses(config: Config) -> dict[str, Analysis]:
         "recovery": Analysis("ranking.top_k_recovery", ("ranking_scores",)),
         "ranking": Analysis("ranking.rank_agreement", ("ranking_scores",)),
         "case_study": Analysis("ranking.case_study", ("scores",)),
+        "ability": Analysis(
+            "ability.ability", ("accuracy",), {"able_from": config["able_from"], **resamples}
+        ),
         "head_roles": Analysis("roles.assign_roles", ("roles",)),
         "absolute_errors": Analysis("absolute.absolute_errors", ("scores",), resamples),
         "prefix": Analysis("prefix.reduction_by_prefix", ("scores",), trivial),

@@ -38,6 +38,7 @@ BEHIND_FILES = WITHOUT_NUMBERS | {
         "models.convert",
         "models.fetch",
         "models.gguf_guard",
+        "models.gguf_source",
         "models.identity",
         "models.tiny",
         "prompts.corruptions",
@@ -115,7 +116,8 @@ def prompt_sources(task: str) -> list[str]:
     except ValueError as error:
         raise WorkflowError(str(error)) from None
     texts = ("checks", "forms", "pair", "texts")
-    shared = ("corruptions", "data_files", *texts, "seeded", "task", "validation")
+    forms = ("answers", "multiple_choice", "numbers")
+    shared = ("corruptions", "data_files", *texts, *forms, "seeded", "task", "validation")
     return sources(*(f"prompts/{name}" for name in (*shared, task)))
 
 

@@ -26,6 +26,7 @@ PATHS = {
     "costs": f"results/timing/costs/{SETTING}.parquet",  # seconds of the operations
     "attention": f"results/attention/{PROMPT_LIST}.parquet",
     "roles": f"results/attention/{PROMPT_LIST}_roles.parquet",
+    "accuracy": f"results/accuracy/{PROMPT_LIST}.parquet",  # right or wrong on the clean prompts
     "circuit": "data/circuits/{model}_{task}.csv",  # a published circuit
     "comparison": "results/comparison.csv",  # every published number beside ours
     "claims": "results/claims.csv",  # every claim of the paper with its verdict

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from hvp_patching.frames import (
+    ACCURACY,
     CONVERGENCE_SWEEP,
     COSTS,
     PROBES,
@@ -32,7 +33,7 @@ from hvp_patching.settings import KEY, Setting
 MODEL = Frame("model", {"model": "id"})
 READ = (
     *(PROMPTS, SCORES, RANKING_SCORES, TOP, SWEEP, CONVERGENCE_SWEEP, PROBES, ROLE_SCORES),
-    *(COSTS, MODEL),
+    *(COSTS, ACCURACY, MODEL),
 )
 _SIGNS = [sign + sure for sign in ("lower", "higher") for sure in ("", "_sure", "_survives")]
 MEANINGS = {
@@ -69,6 +70,9 @@ MEANINGS = {
     **holding("reliability score, no unit", "tau", "rho_median", "rho_low", "rho_high"),
     **holding("fraction of |truth|", "ap_error", "hvp_error", "selective_error", "error_max"),
     **holding("fraction of components", "share", "flagged_share"),
+    "accuracy": "fraction of clean prompts that are answered rightly",
+    "above_chance": "(accuracy - chance) / (1 - chance), a fraction",
+    "able": "true or false: above_chance reaches the configuration's able_from",
     "ceiling": "reduction of correcting all, a fraction",
     **holding("fraction of the gain", "by_rho", "random_mean", "random_low", "random_high"),
     **holding("name", "quantity", "quartile", "statistic", "family", "cause", "dtype"),
@@ -111,6 +115,7 @@ MEASURED = {
     "ndcg_effect_at_5 ndcg_effect_at_10 ndcg_effect_at_20 n_components n_prompts",
     "case_study": "layer index truth ap hvp rho rank_truth rank_ap rank_hvp misranked n_prompts",
     "head_roles": "layer index role score",
+    "ability": "n_prompts accuracy ci_low ci_high chance above_chance able",
     "absolute_errors": "estimator n_prompts n_components n_records mae relative_to_ap "
     + _REDUCTION,
     "prefix": "n_prompts reduction",
