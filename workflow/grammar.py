@@ -28,6 +28,7 @@ PATHS = {
     "roles": f"results/attention/{PROMPT_LIST}_roles.parquet",
     "circuit": "data/circuits/{model}_{task}.csv",  # a published circuit
     "comparison": "results/comparison.csv",  # every published number beside ours
+    "report": "report.html",  # all of it on one page
 }
 
 
