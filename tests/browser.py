@@ -87,7 +87,9 @@ class Page:
 
     def run(self, script: str) -> Any:
         """The value of an expression."""
-        made = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        made = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in made, made["exceptionDetails"]
         return made["result"].get("value")
 

@@ -21,7 +21,10 @@ rule compare_with_paper:
             path_of("comparison"),
             caption="../report/comparison.rst",
             category="Comparison",
-            labels={"artefact": "Comparison", "shows": "Every published number beside ours"},
+            labels={
+                "artefact": "Comparison",
+                "shows": "Every published number beside ours",
+            },
         ),
     log:
         log_of("compare_with_paper"),

@@ -83,7 +83,9 @@ class Entry:
     @property
     def checks(self) -> set[str]:
         """The checks of the paper's own numbers that the row names."""
-        return set(CHECK.findall(" ".join(self.row[name] for name in ("source", "query", "reason"))))
+        return set(
+            CHECK.findall(" ".join(self.row[name] for name in ("source", "query", "reason")))
+        )
 
 
 def outcome_of(verdict: str) -> str:
