@@ -14,10 +14,26 @@ import pandas as pd
 from hvp_patching.reporting.provenance import CSV
 from hvp_patching.reporting.results import Record, ReportError, records
 
-COLUMNS = (
-    "claim_id section claim scope verdict published ours ci_low ci_high n model task source query "
-    "command minutes tolerance reason"
-).split()
+COLUMNS = [
+    "claim_id",
+    "section",
+    "claim",
+    "scope",
+    "verdict",
+    "published",
+    "ours",
+    "ci_low",
+    "ci_high",
+    "n",
+    "model",
+    "task",
+    "source",
+    "query",
+    "command",
+    "minutes",
+    "tolerance",
+    "reason",
+]
 
 
 @dataclass(frozen=True)
