@@ -36,7 +36,7 @@ SECONDS = 60
 
 
 class Page:
-    """One page; ``messages`` are the console's errors and warnings, ``requests`` what it fetched."""
+    """One page; ``messages`` are the console's complaints, ``requests`` what it fetched."""
 
     def __init__(self, address: str) -> None:
         self.socket = websocket.create_connection(address, timeout=SECONDS)
