@@ -69,6 +69,8 @@ def main() -> None:
             "Profile smoke: random models of a few thousand weights. It shows that everything "
             "runs; no number on this page is a result."
         )
+    if not entries:
+        notes.append("This run has no claims ledger, so the counts below are empty.")
     report = Report(
         entries,
         tables,
