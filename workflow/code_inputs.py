@@ -90,6 +90,13 @@ def notebook_closure(notebook: str) -> list[str]:
     return _inputs(_closure(_imported_files(notebook), BEHIND_FILES))
 
 
+def notebook_title(notebook: str) -> str:
+    """What a notebook's figure shows: its heading, without the figure's number."""
+    cells = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
+    heading = "".join(cells[0]["source"]).partition("\n")[0]
+    return heading.lstrip("# ").partition(": ")[2] or heading.lstrip("# ")
+
+
 def sources(*modules: str) -> list[str]:
     """The files of the named modules alone ('metrics/*' stands for many)."""
     found: set[str] = set()

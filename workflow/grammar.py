@@ -32,6 +32,7 @@ PATHS = {
     "claims": "results/claims.csv",  # every claim of the paper with its verdict
     "claims_checks": "results/claims_checks.csv",  # every number behind the verdicts
     "claims_counts": "results/claims_counts.csv",  # how many verdicts there are
+    "report": "report.html",  # all of it on one page
 }
 
 

@@ -1,6 +1,6 @@
 """Defines rules that set our numbers against the paper's."""
 
-from artefacts import compared
+from artefacts import compared, labels_of
 from claims_inputs import (
     CLAIMS,
     QUERIES,
@@ -31,6 +31,10 @@ rule compare_with_paper:
             path_of("comparison"),
             caption="../report/comparison.rst",
             category="Comparison",
+            labels={
+                "artefact": "Comparison",
+                "shows": "Every published number beside ours",
+            },
         ),
     log:
         log_of("compare_with_paper"),
@@ -64,6 +68,7 @@ rule build_claims:
             path_of("claims"),
             caption="../report/claims.rst",
             category="Claims",
+            labels=labels_of("claims", "A verdict for every claim"),
         ),
         checks=path_of("claims_checks"),
         counts=path_of("claims_counts"),
