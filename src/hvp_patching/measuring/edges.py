@@ -60,9 +60,7 @@ def halves(measurement: Measurement) -> tuple[Measurement, Measurement]:
     return first, second
 
 
-def measure_edges(
-    measurement: Measurement, store: Store, methods: Sequence[str]
-) -> pd.DataFrame:
+def measure_edges(measurement: Measurement, store: Store, methods: Sequence[str]) -> pd.DataFrame:
     """Mean scores over the prompts: writer, reader, method, score (logits), n_prompts.
 
     ValueError for a method that chooses edges by all prompts together, which no entry of one

@@ -1,4 +1,4 @@
-"""Circuits over prompts: CPR, CMD and the average of every method, with prompt intervals (Table 16).
+"""Circuits over prompts: CPR, CMD and average of every method, with intervals (Table 16).
 
 f is a ratio of means over prompts, so that prompts are drawn again before the means are taken; the
 areas of every resample are those of its own curve.
