@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from choices import ALL_COMPONENTS, PROBES, SWEEP, TOP
+from choices import ALL_COMPONENTS, CIRCUITS, PROBES, SWEEP, TOP
 
 Config = Mapping[str, Any]
 # On which prompts of its setting each result is measured; analyses follow what they read.
@@ -15,6 +15,7 @@ MEASURED_FOR = {
     **dict.fromkeys(("scores", "ranking_scores", "attention", "roles"), ALL_COMPONENTS),
     "sweep": SWEEP,
     "probes": PROBES,
+    "faithfulness": CIRCUITS,
 }
 
 
@@ -94,6 +95,7 @@ def analyses(config: Config) -> dict[str, Analysis]:
         "lipschitz": Analysis("lipschitz.lipschitz_summary", ("probes",), trivial),
         "lipschitz_layers": Analysis("lipschitz.lipschitz_by_layer", ("probes",), trivial),
         "convergence": Analysis("convergence.convergence_errors", ("convergence_sweep",)),
+        "circuit_summary": Analysis("circuits.circuit_summary", ("faithfulness",), resamples),
         "frontier": Analysis(
             "frontier.frontier",
             ("sweep_errors", "scores", "costs"),

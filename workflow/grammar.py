@@ -24,6 +24,8 @@ PATHS = {
     "sweep": f"results/sweeps/{SETTING}.parquet",  # very many estimators, the same components
     "convergence_sweep": f"results/convergence/{SETTING}.parquet",  # many steps, two precisions
     "costs": f"results/timing/costs/{SETTING}.parquet",  # seconds of the operations
+    "edges": f"results/circuits/{PROMPT_LIST}/edges.parquet",  # scores of all edges
+    "faithfulness": f"results/circuits/{PROMPT_LIST}/faithfulness.parquet",  # m of circuits
     "attention": f"results/attention/{PROMPT_LIST}.parquet",
     "roles": f"results/attention/{PROMPT_LIST}_roles.parquet",
     "accuracy": f"results/accuracy/{PROMPT_LIST}.parquet",  # right or wrong on the clean prompts

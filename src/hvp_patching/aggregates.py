@@ -18,6 +18,7 @@ from hvp_patching.frames import (
     CONVERGENCE_SWEEP,
     COSTS,
     PROBES,
+    PROMPT,
     PROMPTS,
     RANKING_SCORES,
     ROLE_SCORES,
@@ -31,9 +32,17 @@ from hvp_patching.frames import (
 from hvp_patching.settings import KEY, Setting
 
 MODEL = Frame("model", {"model": "id"})
+FAITHFULNESS = Frame(
+    "faithfulness",
+    PROMPT
+    | holding("name", "method", "selection")
+    | {"level": "fraction of the edges", "n_edges": "count", "n_kept": "count, after pruning"}
+    | holding("logits", "m", "m_clean", "m_corrupted"),
+    "judge the circuits again",
+)
 READ = (
     *(PROMPTS, SCORES, RANKING_SCORES, TOP, SWEEP, CONVERGENCE_SWEEP, PROBES, ROLE_SCORES),
-    *(COSTS, ACCURACY, MODEL),
+    *(COSTS, ACCURACY, MODEL, FAITHFULNESS),
 )
 _SIGNS = [sign + sure for sign in ("lower", "higher") for sure in ("", "_sure", "_survives")]
 MEANINGS = {
@@ -41,6 +50,12 @@ MEANINGS = {
     **holding("count", "n_prompts", "n_all_prompts", "n_records", "n_components", "n_nontrivial"),
     **holding("count", "n", "n_zero_local", "n_unreliable", "wins", "ties", "losses"),
     **holding("count", "undecided", "k", "steps"),
+    "accuracy": "share of prompts whose target is above the foil, a fraction",
+    **holding("area or mean of f, no unit", "cpr", "cmd", "average"),
+    **holding(
+        "end of the 95% prompt bootstrap",
+        *(f"{area}_{end}" for area in ("cpr", "cmd", "average") for end in ("low", "high")),
+    ),
     "value": "mean or median over prompts, or what a statistic is worth",
     **holding("end of the 95% prompt bootstrap", "ci_low", "ci_high"),
     **holding("smallest or largest of a prompt", "lowest", "highest"),
@@ -133,6 +148,8 @@ MEASURED = {
     "delta_norm_median bound_holds_rate",
     "convergence": "dtype family steps estimator cost n_prompts n_components error error_max "
     "truth_rounding estimate_rounding floor cause",
+    "circuit_summary": "method selection n_prompts accuracy cpr cpr_low cpr_high cmd cmd_low "
+    "cmd_high average average_low average_high",
     "frontier": "estimator cost n_prompts error ci_low ci_high n_components seconds "
     "seconds_per_component forward_equivalents on_frontier break_even device threads",
     "marks": f"model task corruption {_PAIR} q survives",
