@@ -50,7 +50,6 @@ MEANINGS = {
     **holding("count", "n_prompts", "n_all_prompts", "n_records", "n_components", "n_nontrivial"),
     **holding("count", "n", "n_zero_local", "n_unreliable", "wins", "ties", "losses"),
     **holding("count", "undecided", "k", "steps"),
-    "accuracy": "share of prompts whose target is above the foil, a fraction",
     **holding("area or mean of f, no unit", "cpr", "cmd", "average"),
     **holding(
         "end of the 95% prompt bootstrap",
@@ -148,7 +147,7 @@ MEASURED = {
     "delta_norm_median bound_holds_rate",
     "convergence": "dtype family steps estimator cost n_prompts n_components error error_max "
     "truth_rounding estimate_rounding floor cause",
-    "circuit_summary": "method selection n_prompts accuracy cpr cpr_low cpr_high cmd cmd_low "
+    "circuit_summary": "method selection n_prompts cpr cpr_low cpr_high cmd cmd_low "
     "cmd_high average average_low average_high",
     "frontier": "estimator cost n_prompts error ci_low ci_high n_components seconds "
     "seconds_per_component forward_equivalents on_frontier break_even device threads",

@@ -23,11 +23,11 @@ BY = ["method", "selection"]
 def circuit_summary(
     values: pd.DataFrame, n_resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> pd.DataFrame:
-    """One row a method and selection: n_prompts, accuracy, and cpr, cmd, average with their ends.
+    """One row a method and selection: n_prompts, and cpr, cmd, average with their ends.
 
     values: one row a prompt, method, selection and level, with the columns of VALUES, m a logit
-    difference; accuracy is the share of prompts with m_clean > 0, whose target is above the foil.
-    Ends are NaN for a single prompt, and where a resample's clean and corrupted means are equal.
+    difference. Ends are NaN for a single prompt, and where a resample's clean and corrupted means
+    are equal.
     FaithfulnessError for a column or a prompt that is missing, and as in faithfulness_curve.
     """
     missing = [name for name in (*BY, *VALUES) if name not in values]
@@ -37,9 +37,8 @@ def circuit_summary(
     for (method, selection), group in values.groupby(BY, sort=False):
         found = areas(faithfulness_curve(group))
         ends = _intervals(group, n_resamples, seed, level)
-        clean = group.groupby("prompt_id", sort=True)["m_clean"].first()
         row: dict[str, object] = {"method": method, "selection": selection}
-        row |= {"n_prompts": len(clean), "accuracy": float((clean > 0).mean())}
+        row["n_prompts"] = group["prompt_id"].nunique()
         for area in AREAS:
             row |= {area: found[area]}
             row |= dict(zip((f"{area}_low", f"{area}_high"), ends[area], strict=True))

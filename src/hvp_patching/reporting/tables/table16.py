@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from math import isnan
 
-from hvp_patching.reporting.cells import fixed
+from hvp_patching.reporting.cells import GAP, fixed
 from hvp_patching.reporting.latex import Tabular, Tex
 from hvp_patching.reporting.names import setting_label
 from hvp_patching.reporting.paper import Paper, beside
@@ -55,18 +55,22 @@ def _published_method(row: Record) -> str:
 
 def rows(results: Results) -> Iterator[Record]:
     """The frame ``circuit_summary``; without areas where the model does not do the task."""
-    able = float(results.options["able"])
+    abilities = {setting_of(row): row for row in records(results["ability"])}
     for row in records(results["circuit_summary"]):
-        if row["accuracy"] < able:
+        ability = abilities[setting_of(row)]
+        row |= {name: ability[name] for name in ("accuracy", "chance", "able")}
+        if not ability["able"]:
             row |= dict.fromkeys(AREAS_SHOWN)
-            row["missing_reason"] = f"the model does not do the task (below {100 * able:g}%)"
+            row["missing_reason"] = "the model does not do the task"
         yield row
 
 
 def _area(name: str) -> Callable[[Record], Tex]:
     def cell(row: Record) -> Tex:
         text, low, high = (row[f"{name}{end}"] for end in ENDS)
-        if any(value is None or isnan(value) for value in (low, high)):
+        if text is None:
+            return GAP
+        if isnan(low) or isnan(high):
             return fixed(text, 3)
         return Tex(rf"{fixed(text, 3)}~{{\scriptsize [{fixed(low)}, {fixed(high)}]}}")
 
@@ -83,24 +87,26 @@ SHOWN = (
 
 
 def _title(row: Record) -> Tex:
-    return Tex(
-        rf"{setting_label(setting_of(row))}: $n = {int(row['n_prompts'])}$, "
-        rf"{100 * row['accuracy']:.0f}\% above the foil"
-    )
+    head = rf"{setting_label(setting_of(row))}: $n = {int(row['n_prompts'])}$, clean prompts right "
+    text = rf"{head}{100 * row['accuracy']:.0f}\%"
+    if not row["able"]:
+        text += rf" (by chance {100 * row['chance']:.0f}\%): {row['missing_reason']}"
+    return Tex(text)
 
 
 def body(shown: Shown) -> Tabular:
-    """One block a setting, a line a method and selection."""
-    return grid(shown.frame, SHOWN, KEY, _title)
+    """One block a setting, a line a method and selection; no lines where there are no areas."""
+    able = shown.frame["able"]
+    blocks = shown.frame[able | ~shown.frame.duplicated(KEY)]
+    return grid(blocks, SHOWN, KEY, _title)
 
 
 TABLE = Table(
     name="table16",
     settings="table16",
-    reads={"circuit_summary": "edges"},
-    options=("able",),
-    columns="model task corruption method selection n_prompts accuracy cpr cpr_low cpr_high cmd "
-    "cmd_low cmd_high average average_low average_high published_cpr published_cmd "
+    reads={"circuit_summary": "edges", "ability": "attn_heads"},
+    columns="model task corruption method selection n_prompts accuracy chance able cpr cpr_low "
+    "cpr_high cmd cmd_low cmd_high average average_low average_high published_cpr published_cmd "
     "published_avg_faithfulness missing_reason",
     rows=rows,
     paper=Paper(
