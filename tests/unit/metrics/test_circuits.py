@@ -46,12 +46,6 @@ def test_intervals_are_those_of_all_resamples_of_two_prompts() -> None:
     assert row["cpr_low"] < row["cpr"] < row["cpr_high"]
 
 
-def test_accuracy_is_the_share_of_prompts_whose_target_is_above_the_foil() -> None:
-    m = {name: [1.0, 2.0] for name in "abcd"}
-    row = circuit_summary(values(m, [2.0, -1.0, 0.0, 3.0], corrupted=-4.0), n_resamples=100).iloc[0]
-    assert row["accuracy"] == 0.5
-
-
 def test_a_single_prompt_has_no_interval() -> None:
     row = circuit_summary(values({"a": [1.0, 2.0]}, [2.0]), n_resamples=100).iloc[0]
     assert np.isnan(row["cpr_low"])
