@@ -50,7 +50,12 @@ def test_signed_rows_stand_beside_the_papers(made):
     assert list(frame.columns) == TABLE.columns.split()
     signed = frame[frame["selection"] == "signed"].set_index("method")
     assert signed["published_cpr"].to_dict() == pytest.approx(
-        {"eap": 0.263, "hvp_joint": 0.264, "ms_hvp_joint_5": 0.255, "selective_input_0.5": None},
+        {
+            "eap": 0.263,
+            "hvp_joint": 0.264,
+            "ms_hvp_joint_5": 0.255,
+            "selective_input_0.5": float("nan"),
+        },
         nan_ok=True,
     )
     assert frame.loc[frame["selection"] == "absolute", "published_cpr"].isna().all()
