@@ -1,4 +1,4 @@
-"""Defines the rule that asks a model its prompts: whether it does a task at all."""
+"""Defines rules that ask a model its prompts: whether it does a task at all."""
 
 from choices import TOP, prompts_for
 from code_inputs import script_code

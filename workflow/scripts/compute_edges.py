@@ -8,7 +8,7 @@ def main() -> None:
 
     params = snakemake.params
     store = rule_session.open_store(params.store)
-    with rule_session.measuring(snakemake, "edges") as measurement:
+    with rule_session.measuring(snakemake, "edges", passes=0.5) as measurement:
         scored, _ = halves(measurement)
         table = measure_edges(scored, store, params.methods)
     rule_session.save_table(table, snakemake.output[0])

@@ -8,7 +8,7 @@ def main() -> None:
 
     scores = rule_session.read_table(snakemake.input.edges)
     store = rule_session.open_store(snakemake.params.store)
-    with rule_session.measuring(snakemake, "circuits") as measurement:
+    with rule_session.measuring(snakemake, "circuits", passes=0.5) as measurement:
         _, judged = halves(measurement)
         table = measure_faithfulness(judged, store, scores)
     rule_session.save_table(table, snakemake.output[0])

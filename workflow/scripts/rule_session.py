@@ -178,10 +178,11 @@ def _report_stores(rule: str) -> None:
 
 
 @contextmanager
-def measuring(snakemake: Any, verb: str, passes: int = 1) -> Iterator[Measurement]:
+def measuring(snakemake: Any, verb: str, passes: float = 1) -> Iterator[Measurement]:
     """What a rule measures on, with its check, and its bar that counts a prompt `passes` times.
 
-    Fields that the rule does not have keep their defaults; its `n_prompts` are the first ones.
+    passes: 0.5 for a rule that takes one half of the prompts. Fields that the rule does not
+    have keep their defaults; its `n_prompts` are the first ones.
     """
     from hvp_patching.measuring.measurement import Measurement
 
@@ -193,7 +194,7 @@ def measuring(snakemake: Any, verb: str, passes: int = 1) -> Iterator[Measuremen
     files = (wildcards.model, folder, resources.device, snakemake.input.prompts)
     measurement = Measurement.of_files(*files, **options)
     measurement.prompts = measurement.prompts[: params.get("n_prompts")]
-    bar = progress(f"{verb} {setting_label(wildcards)}", len(measurement.prompts) * passes)
+    bar = progress(f"{verb} {setting_label(wildcards)}", round(len(measurement.prompts) * passes))
     with bar, checking(snakemake) as measurement.check:
         measurement.progress = bar.update
         yield measurement
