@@ -310,6 +310,7 @@ def test_ours_stand_beside_the_papers_where_model_and_task_are_the_papers(joined
         12: 6,
         13: 7,
         15: 20,
+        16: 3,
         18: 8,
     }
     assert (compared["reason"] == "").all()
