@@ -14,8 +14,10 @@ from pathlib import Path
 import pandas as pd
 
 from hvp_patching.frames import (
+    AUTOENCODERS,
     CONVERGENCE_SWEEP,
     COSTS,
+    FEATURE_SCORES,
     PROBES,
     PROMPTS,
     RANKING_SCORES,
@@ -32,12 +34,13 @@ from hvp_patching.settings import KEY, Setting
 MODEL = Frame("model", {"model": "id"})
 READ = (
     *(PROMPTS, SCORES, RANKING_SCORES, TOP, SWEEP, CONVERGENCE_SWEEP, PROBES, ROLE_SCORES),
-    *(COSTS, MODEL),
+    *(COSTS, MODEL, FEATURE_SCORES, AUTOENCODERS),
 )
 _SIGNS = [sign + sure for sign in ("lower", "higher") for sure in ("", "_sure", "_survives")]
 MEANINGS = {
     **{column: what for frame in READ for column, what in frame.columns.items()},
     **holding("count", "n_prompts", "n_all_prompts", "n_records", "n_components", "n_nontrivial"),
+    "n_all_records": "count, trivial effects included",
     **holding("count", "n", "n_zero_local", "n_unreliable", "wins", "ties", "losses"),
     **holding("count", "undecided", "k", "steps"),
     "value": "mean or median over prompts, or what a statistic is worth",
@@ -71,6 +74,7 @@ MEANINGS = {
     **holding("fraction of components", "share", "flagged_share"),
     "ceiling": "reduction of correcting all, a fraction",
     **holding("fraction of the gain", "by_rho", "random_mean", "random_low", "random_high"),
+    **holding("correlation of estimates with truths", "correlation", "rank_correlation"),
     **holding("name", "quantity", "quartile", "statistic", "family", "cause", "dtype"),
     **holding("limit of a quartile", "low", "high"),
     "auroc": "of rho, no unit",
@@ -114,6 +118,8 @@ MEASURED = {
     "absolute_errors": "estimator n_prompts n_components n_records mae relative_to_ap "
     + _REDUCTION,
     "prefix": "n_prompts reduction",
+    "feature_errors": "layer hook estimator n_prompts n_components n_records n_all_records mae "
+    f"{_REDUCTION} correlation rank_correlation uncovered",
     "reliability": f"{_ROW} ap hvp truth rho ap_error hvp_error",
     "flagged": f"{_ROW} ap hvp truth rho flagged ap_miss hvp_miss",
     "agreement": "n spearman",
