@@ -35,6 +35,7 @@ wildcard_constraints:
     corruption=r"[a-z_]+",
     site=r"[a-z_]+",
     baseline=r"[a-z0-9_]+",
+    hook=r"[a-z0-9._]+",
 
 
 include: "workflow/rules/models.smk"
@@ -44,6 +45,7 @@ include: "workflow/rules/probes.smk"
 include: "workflow/rules/sweeps.smk"
 include: "workflow/rules/costs.smk"
 include: "workflow/rules/attention.smk"
+include: "workflow/rules/features.smk"
 include: "workflow/rules/diagnosis.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"

@@ -50,6 +50,7 @@ TABLES = (
     "table12",
     "table13",
     "table15",
+    "table17",
     "table18",
     "frontier",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -39,15 +40,13 @@ def activations(
                 found.append(activation[:, 1:].float().cpu())
                 raise _Seen
 
-            try:
+            with suppress(_Seen):
                 model.run_with_hooks(
                     batch.to(next(model.parameters()).device),
                     fwd_hooks=[(hook, keep)],
                     use_cache=False,
                     return_type="logits",
                 )
-            except _Seen:
-                pass
             parts.append(found[0].flatten(0, 1))
             advance(batch.shape[0] * (batch.shape[1] - 1))
     return torch.cat(parts)

@@ -1,8 +1,9 @@
-"""Published autoencoders: where they lie on the Hub, at which revision, and how they are fetched."""
+"""Published autoencoders: where they lie on the Hub, at which revision, and how to fetch them."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,8 +74,6 @@ def fetch_autoencoder(model: str, hook: str, folder: str | Path) -> Path:
     config = read_json(found / FILES[0]) | dict(source.overrides)
     config["origin"] = {"repo": source.repo, "revision": source.revision}
     with readable_disk_errors(Path(folder)), whole(Path(folder) / FILES[1]) as partial:
-        with (found / FILES[1]).open("rb") as stream, partial.open("wb") as out:
-            while block := stream.read(1 << 20):
-                out.write(block)
+        shutil.copyfile(found / FILES[1], partial)
     write_text(Path(folder) / FILES[0], json.dumps(config, indent=2) + "\n")
     return Path(folder)

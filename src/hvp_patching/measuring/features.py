@@ -1,23 +1,20 @@
 """Features of sparse autoencoders as patches: the estimators beside the truth.
 
-Rules compute_features and assess_autoencoders.
+Rule compute_features.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import pandas as pd
-import torch
 
 from hvp_patching.cache import Store
 from hvp_patching.checking import Subject, check_patches
 from hvp_patching.estimators import by_name
 from hvp_patching.features.autoencoder import SparseAutoencoder
-from hvp_patching.features.fidelity import fidelity
 from hvp_patching.features.patching import feature_moves, feature_patches
 from hvp_patching.features.stored import stored_feature_jets
 from hvp_patching.frames import FEATURE_SCORES
@@ -74,30 +71,3 @@ def measure_features(
 def _patches(m: Measurement, subject: Subject, autoencoder: SparseAutoencoder) -> list[Patch]:
     moves = feature_moves(m.model, subject.tokens, autoencoder, m.direction)
     return feature_patches(moves, autoencoder)
-
-
-def assess(
-    model: Any,
-    autoencoders: Sequence[SparseAutoencoder],
-    ids: torch.Tensor,
-    trained: bool,
-    advance: Callable[[int], Any] = lambda tokens: None,
-) -> pd.DataFrame:
-    """The frame `autoencoders`: one row each, with fidelity on the held-out texts `ids`.
-
-    trained: whether they are our own. Errors as in fidelity.
-    """
-    rows = []
-    for autoencoder in autoencoders:
-        kind = autoencoder.kind
-        quality = fidelity(model, autoencoder, ids, advance)
-        logging.info("%s: %s", kind.hook, {k: round(v, 4) for k, v in quality.items()})
-        about = {
-            "layer": kind.layer,
-            "hook": kind.hook,
-            "n_features": autoencoder.n_features,
-            "activation": kind.activation,
-            "trained": trained,
-        }
-        rows.append(about | quality)
-    return pd.DataFrame(rows)

@@ -25,11 +25,9 @@ SMALLEST = 0.001  # nats; smaller numbers are printed with three digits
 
 def rows(results: Results) -> Iterator[Record]:
     """One row per autoencoder: errors of AP and HVP in nats, fractions, and its quality."""
-    quality = {
-        (setting_of(row), row["hook"]): row for row in records(results["autoencoders"])
-    }
+    quality = {(setting_of(row), row["hook"]): row for row in records(results["autoencoders"])}
     depths: dict[Any, int] = {}
-    for (model, task, corruption, layer, hook), group in results["feature_errors"].groupby(
+    for (model, task, corruption, _, hook), group in results["feature_errors"].groupby(
         [*KEY, "layer", "hook"], sort=False
     ):
         methods = {row["estimator"]: row for row in records(group)}
@@ -195,9 +193,7 @@ TABLE = Table(
     caption="Features of sparse autoencoders of the residual stream as patches: errors of AP and "
     "HVP against activation patching.",
     label="tab:features",
-    body=lambda shown: grid(
-        shown.frame, SHOWN, KEY, lambda row: setting_label(setting_of(row))
-    ),
+    body=lambda shown: grid(shown.frame, SHOWN, KEY, lambda row: setting_label(setting_of(row))),
     notes=notes,
     grey=grey_note,
     wide=True,
