@@ -148,7 +148,8 @@ def check_weights(kind: Kind, weights: Weights, name: str) -> None:
         if tuple(value.shape) != shapes[key] or not value.numel():
             raise ModelError(
                 f"{name}: {key} is {tuple(value.shape)} beside W_dec "
-                f"{tuple(weights['W_dec'].shape)}; W_dec is [features, width] and {key} {shapes[key]} then"
+                f"{tuple(weights['W_dec'].shape)}; W_dec is [features, width] and {key} "
+                f"{shapes[key]} then"
             )
         if not value.is_floating_point() or not bool(value.isfinite().all()):
             raise ModelError(
