@@ -46,10 +46,13 @@ include: "workflow/rules/sweeps.smk"
 include: "workflow/rules/costs.smk"
 include: "workflow/rules/attention.smk"
 include: "workflow/rules/features.smk"
+include: "workflow/rules/accuracy.smk"
+include: "workflow/rules/circuits.smk"
 include: "workflow/rules/diagnosis.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:

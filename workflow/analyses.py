@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from choices import ALL_COMPONENTS, PROBES, SWEEP, TOP
+from choices import ALL_COMPONENTS, CIRCUITS, PROBES, SWEEP, TOP
 
 Config = Mapping[str, Any]
 # On which prompts of its setting each result is measured; analyses follow what they read.
 MEASURED_FOR = {
-    **dict.fromkeys(("truth", "top"), TOP),
+    **dict.fromkeys(("truth", "top", "accuracy"), TOP),
     **dict.fromkeys(("scores", "ranking_scores", "attention", "roles"), ALL_COMPONENTS),
     "sweep": SWEEP,
     "probes": PROBES,
     "feature_scores": TOP,
+    "faithfulness": CIRCUITS,
 }
 
 
@@ -77,6 +78,9 @@ def analyses(config: Config) -> dict[str, Analysis]:
         "recovery": Analysis("ranking.top_k_recovery", ("ranking_scores",)),
         "ranking": Analysis("ranking.rank_agreement", ("ranking_scores",)),
         "case_study": Analysis("ranking.case_study", ("scores",)),
+        "ability": Analysis(
+            "ability.ability", ("accuracy",), {"able_from": config["able_from"], **resamples}
+        ),
         "head_roles": Analysis("roles.assign_roles", ("roles",)),
         "absolute_errors": Analysis("absolute.absolute_errors", ("scores",), resamples),
         "prefix": Analysis("prefix.reduction_by_prefix", ("scores",), trivial),
@@ -97,6 +101,7 @@ def analyses(config: Config) -> dict[str, Analysis]:
             ("feature_scores",),
             {"threshold": config["features"]["threshold"], **resamples},
         ),
+        "circuit_summary": Analysis("circuits.circuit_summary", ("faithfulness",), resamples),
         "frontier": Analysis(
             "frontier.frontier",
             ("sweep_errors", "scores", "costs"),

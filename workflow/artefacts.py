@@ -14,7 +14,7 @@ from typing import Any
 from analyses import needs_of, overall
 from choices import NEEDS, TOP, n_prompts, setting, setting_files
 from code_inputs import project_file
-from grammar import path_of, path_of_overall
+from grammar import figure_file, path_of, path_of_overall, table_file
 
 from hvp_patching.reporting.table import ALL_SITES
 from hvp_patching.reporting.tables import load_table
@@ -50,6 +50,7 @@ TABLES = (
     "table12",
     "table13",
     "table15",
+    "table16",
     "table17",
     "table18",
     "frontier",
@@ -181,15 +182,44 @@ def prompt_files(config: Config, made: Artefact) -> list[str]:
 
 
 def artefacts() -> list[str]:
-    """Every table and figure that the configuration can make, and the comparison of them all."""
+    """Every table and figure that the configuration can make, and what gathers them all."""
     tables = [f"tables/{name}.tex" for name in TABLES]
-    return [*tables, *(f"figures/{name}.pdf" for name in FIGURES), "results/comparison.csv"]
+    figures = [f"figures/{name}.pdf" for name in FIGURES]
+    return [*tables, *figures, *map(path_of, ("comparison", "claims", "report"))]
 
 
 def caption_of(table: str) -> str:
     """Caption of a table in Snakemake's report, as its rule names it; one that says what it is."""
     own = Path(__file__).parent / "report" / f"{table}.rst"
     return f"../report/{table if own.is_file() else 'table'}.rst"
+
+
+def named(name: str) -> str:
+    """An artefact as it is called: 'Table 2', 'Figure 3', 'Frontier'."""
+    for kind in ("table", "figure"):
+        if name.removeprefix(kind).isdigit():
+            return f"{kind.title()} {name.removeprefix(kind)}"
+    return name.replace("_", " ").capitalize()
+
+
+def table_paths(name: str) -> dict[str, str]:
+    """A table's files by their endings, the one to look at first."""
+    return {ending: table_file(name, ending) for ending in ("html", "csv", "tex")}
+
+
+def figure_paths(name: str) -> dict[str, str]:
+    """A figure's files by their endings, the one to look at first."""
+    return {ending: figure_file(name, ending) for ending in ("svg", "csv", "pdf")}
+
+
+def input_files(made: Artefact) -> list[str]:
+    """Every result that an artefact reads."""
+    return [path for paths in made.inputs.values() for path in paths]
+
+
+def labels_of(name: str, title: str) -> dict[str, str]:
+    """How Snakemake's report lists an artefact."""
+    return {"artefact": named(name), "shows": title.partition(": ")[2] or title}
 
 
 def compared() -> list[str]:

@@ -18,7 +18,9 @@ from hvp_patching.places import SITES
 from hvp_patching.settings import Setting
 
 # What prompts are for: top-k errors, all there are; or `fewer_prompts`
-TOP, ALL_COMPONENTS, SWEEP, PROBES = NEEDS = ("top", "all_components", "sweep", "probes")
+TOP, ALL_COMPONENTS, SWEEP, PROBES, CIRCUITS = NEEDS = (
+    *("top", "all_components", "sweep", "probes", "circuits"),
+)
 
 # One module per baseline, or per family that counts steps (ig_inputs for ig_inputs_5): their names
 # are known without importing torch.
@@ -42,6 +44,8 @@ def n_prompts(config: Mapping[str, Any], model: str, task: str, need: str = TOP)
 
     A need of `fewer_prompts` has the first ones alone: what it measures costs more.
     """
+    if need == CIRCUITS:
+        return int(config["circuit_prompts"][config["effort"]])
     counts = config["prompts"][config["effort"]]
     n = _count(counts, model, task)
     if n is None:
@@ -51,6 +55,14 @@ def n_prompts(config: Mapping[str, Any], model: str, task: str, need: str = TOP)
         )
     fewer = config["fewer_prompts"][config["effort"]].get(need, {})
     return min(n, _count(fewer, model, task) or n)
+
+
+def n_built(config: Mapping[str, Any], model: str, task: str) -> int:
+    """How many prompt pairs a setting's list holds: as many as the need of most."""
+    counts = [n_prompts(config, model, task)]
+    if f"{model}/{task}" in config["table16"]:
+        counts.append(n_prompts(config, model, task, CIRCUITS))
+    return max(counts)
 
 
 def prompts_for(config: Mapping[str, Any], need: str) -> Callable[[Any], int]:

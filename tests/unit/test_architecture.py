@@ -21,7 +21,7 @@ def rules() -> set[str]:
     command = [sys.executable, "-m", "snakemake", "--list-rules"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     names = set(done.stdout.split())
-    return {name for name in names if name.startswith(KINDS)} | {"measure_costs"} & names
+    return {name for name in names if name.startswith(KINDS)} | {"measure_costs", "report"} & names
 
 
 def first_cells(section: str) -> set[str]:

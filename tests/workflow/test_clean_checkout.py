@@ -157,7 +157,8 @@ def test_the_slurm_profile_has_memory_and_a_gpu_for_every_rule_that_loads_a_mode
     loading = {name for name, text in scripts.items() if any(call in text for call in loads)}
     on_a_gpu = {name for name in loading if "device=" in rules[name]}
     assert {"compute_jets", "compute_attention", "describe_model"} <= loading
-    threaded = {name for name in loading if "threads: THREADS" in rules[name]}
+    granted = re.compile(r"threads: (THREADS|CORES)$", re.M)
+    threaded = {name for name in loading if granted.search(rules[name])}
     listed = set(clean.call("snakemake", "--list-rules").output.split())
     by_loops = {name for name in listed if name.startswith("compute_")}
     assert {"compute_truth", "compute_ranking_jets", "compute_top", *threaded} <= listed

@@ -14,9 +14,11 @@ from choices import (
 from code_inputs import script_code
 from grammar import SETTING, STORE, log_of, path_of, timing_of
 
-THREADS = (
-    workflow.resource_settings.cores or 1
-)  # a cluster has no total: set-threads there
+# Two jobs at a time: a pass over one prompt gains next to nothing from a second thread, and more
+# jobs would need more memory than a laptop has. One at a time on a GPU, and where a clock runs.
+# A cluster has no total: set-threads there.
+CORES = workflow.resource_settings.cores or 1
+THREADS = CORES if config["engine"]["device"] == "cuda" else max(1, CORES // 2)
 
 
 # What is measured of every component: what asks for it, on how many prompts, and the estimators.

@@ -1,7 +1,17 @@
 """Defines rules that set our numbers against the paper's."""
 
-from artefacts import compared
-from code_inputs import project_file, script_code
+from artefacts import compared, labels_of
+from claims_inputs import (
+    CLAIMS,
+    QUERIES,
+    SCOPE,
+    SHAPES,
+    claims_files,
+    claims_options,
+    evidence_files,
+    timings,
+)
+from code_inputs import ROOT, project_file, script_code
 from grammar import log_of, path_of, table_file
 
 
@@ -21,6 +31,10 @@ rule compare_with_paper:
             path_of("comparison"),
             caption="../report/comparison.rst",
             category="Comparison",
+            labels={
+                "artefact": "Comparison",
+                "shows": "Every published number beside ours",
+            },
         ),
     log:
         log_of("compare_with_paper"),
@@ -34,3 +48,45 @@ rule compare_with_paper:
         "Compare our tables with the paper's"
     script:
         "../scripts/compare_with_paper.py"
+
+
+asked = evidence_files(config)
+
+
+rule build_claims:
+    """A verdict for every claim of the paper, from results, its own numbers and formulas."""
+    input:
+        code=script_code("build_claims"),
+        claims=project_file(CLAIMS),
+        scope=project_file(SCOPE),
+        queries=project_file(QUERIES),
+        shapes=project_file(SHAPES),
+        files=claims_files(),
+        data=list(dict.fromkeys(one["path"] for one in asked)),
+    output:
+        csv=report(
+            path_of("claims"),
+            caption="../report/claims.rst",
+            category="Claims",
+            labels=labels_of("claims", "A verdict for every claim"),
+        ),
+        checks=path_of("claims_checks"),
+        counts=path_of("claims_counts"),
+        tex=table_file("claims"),
+    log:
+        log_of("build_claims"),
+    conda:
+        "../envs/library.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        evidence=asked,
+        timings=timings(config, asked),
+        root=str(ROOT),
+        profile=config["profile"],
+        effort=config["effort"],
+        options=claims_options(config),
+    message:
+        "Judge every claim of the paper"
+    script:
+        "../scripts/build_claims.py"

@@ -17,7 +17,7 @@ rule measure_costs:
         log_of("measure_costs", SETTING),
     conda:
         "../envs/library.yaml"
-    threads: THREADS
+    threads: CORES
     resources:
         mem_mb=8000,
         rows_mib=int(1024 * config["engine"]["memory_gb"]),

@@ -1,7 +1,7 @@
 """Defines rules that make figures: each is a notebook, run by papermill on computed results."""
 
-from artefacts import FIGURES, artefact, prompt_files
-from code_inputs import notebook_closure, project_file
+from artefacts import FIGURES, artefact, labels_of, prompt_files
+from code_inputs import notebook_closure, notebook_title, project_file
 from grammar import figure_file, log_of
 
 for figure, line in FIGURES.items():
@@ -17,12 +17,14 @@ for figure, line in FIGURES.items():
             + [project_file("workflow/scripts/figure_kernel.py")],
             prompt_lists=prompt_files(config, spec),
         output:
-            pdf=report(
-                figure_file(figure),
+            pdf=figure_file(figure),
+            csv=figure_file(figure, "csv"),
+            svg=report(
+                figure_file(figure, "svg"),
                 caption=f"../report/{figure}.rst",
                 category="Figures",
+                labels=labels_of(figure, notebook_title(notebook)),
             ),
-            csv=figure_file(figure, "csv"),
         log:
             log_of(figure, ending="ipynb"),
         conda:

@@ -1,6 +1,6 @@
 """Defines rules that make prompt pairs and keep those that fit a model's tokenizer."""
 
-from choices import n_prompts, prepends_bos, prompt_data
+from choices import n_built, prepends_bos, prompt_data
 from code_inputs import prompt_sources, script_code
 from grammar import PROMPT_LIST, log_of, path_of, timing_of
 
@@ -26,7 +26,7 @@ rule build_prompts:
     resources:
         mem_mb=2000,
     params:
-        n=lambda wildcards: n_prompts(config, wildcards.model, wildcards.task),
+        n=lambda wildcards: n_built(config, wildcards.model, wildcards.task),
         seed=config["seed"],
         prepend_bos=lambda wildcards: prepends_bos(wildcards.model),
         options=lambda wildcards: config["prompt_options"].get(wildcards.task, {}),

@@ -1,6 +1,6 @@
 """Defines rules that make the tables: each shows computed results beside the paper's."""
 
-from artefacts import FIGURES, TABLES, artefact, caption_of, prompt_files
+from artefacts import FIGURES, TABLES, artefact, caption_of, labels_of, prompt_files
 from code_inputs import project_file, script_code
 from grammar import log_of, table_file
 
@@ -22,12 +22,14 @@ for table in TABLES:
                 else []
             ),
         output:
-            tex=report(
-                table_file(table),
+            tex=table_file(table),
+            csv=table_file(table, "csv"),
+            html=report(
+                table_file(table, "html"),
                 caption=caption_of(table),
                 category="Tables",
+                labels=labels_of(table, about(table)),
             ),
-            csv=table_file(table, "csv"),
         log:
             log_of(table),
         conda:

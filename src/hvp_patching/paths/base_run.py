@@ -98,10 +98,11 @@ def _base_run(
     with torch.no_grad(), keep_precision(model.cfg.dtype):
         a, logits = _finite(model, tokens, site, *record(model, base, site, use_cache=False))
         if zero:
-            a_other = [torch.zeros_like(x) for x in a]
+            a_other, other_value = [torch.zeros_like(x) for x in a], math.nan
         else:
             found = record(model, other, site, use_cache=False)
-            a_other, _ = _finite(model, tokens, site, *found)
+            a_other, there = _finite(model, tokens, site, *found)
+            other_value = float(readout(there))
         size = max(1.0, float(logits[logits.isfinite()].abs().max()))
     value, slack = _value(tokens, readout, logits, tolerance(model.cfg.dtype) * size)
     whole = BaseRun(
@@ -117,6 +118,8 @@ def _base_run(
         slack,
         label(tokens),
         zero,
+        None if zero else other,
+        other_value,
     )
     cut = tokens.first_changed if start is None else min(start, tokens.first_changed)
     run = shortened(whole, cut)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +25,8 @@ class BaseRun:
     the position of the suffix's first token; delta: per hook of the site (one a layer), a' − a
     [1, n_suffix, ...]; base: per hook a itself; metric: what reads m off the logits; value: m of
     the run itself, which every computation meets at t = 0 within `slack`; prompt: its name in
-    messages; to_zero: a' = 0, so δ = −a.
+    messages; to_zero: a' = 0, so δ = −a; other: the whole other run's token ids [1, n_pos], and
+    other_value its m, NaN where it has none.
     """
 
     model: Any
@@ -39,6 +41,8 @@ class BaseRun:
     slack: float
     prompt: str
     to_zero: bool = False
+    other: torch.Tensor | None = None
+    other_value: float = math.nan
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,6 +76,17 @@ class BaseRun:
         if prefix is not None:
             prefix.batch_repeat_interleave(n_rows)
         return replace(self, suffix=self.suffix.expand(n_rows, -1), prefix=prefix)
+
+    def beside_other(self, n_rows: int) -> BaseRun:
+        """The same run in `n_rows` rows, and the other run, unpatched too, in one more.
+
+        ValueError under zero corruption, which has no other run.
+        """
+        if self.other is None:
+            raise ValueError(f"{self.prompt} has no corrupted run under zero corruption")
+        rows = self.repeated(n_rows + 1)
+        suffix = torch.cat([rows.suffix[:n_rows], self.other[:, self.start :]])
+        return replace(rows, suffix=suffix)
 
     def is_met(self, f: torch.Tensor) -> bool:
         """Whether values of m at t = 0 are the unpatched run's own; NaN is not."""

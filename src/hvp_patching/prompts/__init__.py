@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hvp_patching.prompts.answers import Answer
 from hvp_patching.prompts.corruptions import CORRUPTIONS, NEED_DONORS, corrupt
 from hvp_patching.prompts.data_files import data_folder
 from hvp_patching.prompts.pair import (
@@ -22,12 +23,13 @@ from hvp_patching.prompts.registry import TASKS, get_task
 from hvp_patching.prompts.task import Donors, Task
 
 if TYPE_CHECKING:
-    from hvp_patching.prompts.validation import build, read_prompts, write_prompts
+    from hvp_patching.prompts.validation import build, read_answers, read_prompts, write_prompts
 
 __all__ = [
     "CORRUPTIONS",
     "NEED_DONORS",
     "TASKS",
+    "Answer",
     "Donors",
     "PromptError",
     "PromptPair",
@@ -42,13 +44,14 @@ __all__ = [
     "data_folder",
     "decode",
     "get_task",
+    "read_answers",
     "read_prompts",
     "tokenize",
     "write_prompts",
 ]
 
 # Resolved on first use: the names of tasks are wanted without a second of importing pandas.
-_LISTS = ("build", "read_prompts", "write_prompts")
+_LISTS = ("build", "read_answers", "read_prompts", "write_prompts")
 
 
 def __getattr__(name: str) -> Any:

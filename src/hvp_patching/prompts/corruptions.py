@@ -11,6 +11,7 @@ from typing import Any
 
 from hvp_patching.prompts.entity_swap import relation
 from hvp_patching.prompts.ioi import names
+from hvp_patching.prompts.multiple_choice import with_other_letters
 from hvp_patching.prompts.pair import (
     ZERO_CORRUPTION,
     PromptError,
@@ -52,13 +53,15 @@ def _repeated_subject(pair: PromptPair) -> tuple[str, int]:
 def _rename_second_subject(pair: PromptPair, name: str) -> PromptPair:
     subject, start = _repeated_subject(pair)
     end = start + len(subject)
-    return replace(pair, corrupted=pair.clean[:start] + name + pair.clean[end:])
+    corrupted = pair.clean[:start] + name + pair.clean[end:]
+    return replace(pair, corrupted=corrupted, foil=f" {subject}")
 
 
 def name_swap(model: TokenizerCarrier, pair: PromptPair, seed: int = 0) -> PromptPair:
     """Put the indirect object in the subject's second place: "…, John gave" → "…, Mary gave".
 
-    Raises UnfitPrompt where not exactly one name is repeated; `seed` changes nothing.
+    The foil is the subject, which is right there. Raises UnfitPrompt where not exactly one name is
+    repeated; `seed` changes nothing.
     """
     return _rename_second_subject(pair, str(pair.target).strip())
 
@@ -66,7 +69,8 @@ def name_swap(model: TokenizerCarrier, pair: PromptPair, seed: int = 0) -> Promp
 def abc(model: TokenizerCarrier, pair: PromptPair, seed: int = 0) -> PromptPair:
     """Put a third name in the subject's second place: "…, John gave" → "…, Anna gave".
 
-    Drawn per prompt from (seed, prompt_id). Raises UnfitPrompt as `name_swap` does.
+    The foil is the subject. Drawn per prompt from (seed, prompt_id). Raises UnfitPrompt as
+    `name_swap` does.
     """
     words = set(re.findall(r"\w+", pair.clean))
     others = [name for name in names() if name not in words]
@@ -141,7 +145,8 @@ def resample(
     Drawn per prompt from (seed, prompt_id), uniform over the donors that suit. Raises UnfitPrompt
     where none does.
     """
-    return _lend(model, pair, ("resample", seed), donors, lambda donor: True)
+    donor = _donor(model, pair, ("resample", seed), donors, lambda donor: True)
+    return replace(pair, corrupted=donor.clean)
 
 
 def entity_swap(
@@ -160,17 +165,39 @@ def entity_swap(
         changed = zip(clean, encode(model, donor.clean), strict=True)
         return sum(a != b for a, b in changed) >= ENTITY_TOKENS
 
-    return _lend(model, pair, ("entity_swap", seed), donors, suits)
+    donor = _donor(model, pair, ("entity_swap", seed), donors, suits)
+    return replace(pair, corrupted=donor.clean)
 
 
-def _lend(
+def other_letters(model: TokenizerCarrier, pair: PromptPair, seed: int = 0) -> PromptPair:
+    """Put other letters before the choices: "A. red … B. blue" → "Q. red … F. blue".
+
+    The foil is the letter that is right there. Drawn per prompt from (seed, prompt_id). Raises
+    UnfitPrompt for a text that is no multiple choice.
+    """
+    return with_other_letters(pair, seed)
+
+
+def other_sum(
+    model: TokenizerCarrier, pair: PromptPair, seed: int = 0, donors: Donors | None = None
+) -> PromptPair:
+    """Put other numbers into an addition whose sum differs from the target on: "18+46" → "12+25".
+
+    The foil is what is right there. Drawn as `resample` draws. Raises UnfitPrompt where no other
+    addition has as many tokens.
+    """
+    donor = _donor(model, pair, ("other_sum", seed), donors, lambda donor: True)
+    return replace(pair, corrupted=donor.clean, foil=donor.target)
+
+
+def _donor(
     model: TokenizerCarrier,
     pair: PromptPair,
     key: tuple[str, int],
     donors: Donors | None,
     suits: Callable[[PromptPair], bool],
 ) -> PromptPair:
-    """The pair with the text of the first drawn donor of equal length and other answer."""
+    """The first drawn donor of equal length and other answer."""
     if donors is None:
         raise PromptError(
             f"{label(pair)}: the corruption {key[0]!r} takes another prompt's run; give "
@@ -183,7 +210,7 @@ def _lend(
             and len(encode(model, donor.clean)) == n_tokens
             and suits(donor)
         ):
-            return replace(pair, corrupted=donor.clean)
+            return donor
     raise UnfitPrompt(
         f"{label(pair)}: none of the {len(donors.candidates)} prompts that could take its place "
         f"suits, with {n_tokens} tokens and another answer; leave it out or add such a prompt",
@@ -207,9 +234,11 @@ CORRUPTIONS: dict[str, Callable[..., PromptPair | TokenPair]] = {
     "resample": resample,
     "zero": zero,
     "entity_swap": entity_swap,
+    "other_letters": other_letters,
+    "other_sum": other_sum,
 }
 # Those that take another prompt's run, given as their keyword argument `donors`.
-NEED_DONORS = ("resample", "entity_swap")
+NEED_DONORS = ("resample", "entity_swap", "other_sum")
 OPTIONS: dict[str, tuple[str, ...]] = {"random_token": ("position",)}
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from hvp_patching.prompts.data_files import read_lists
+from hvp_patching.prompts.numbers import ONE_TOKEN, two_digit_numbers
 from hvp_patching.prompts.pair import (
     PromptError,
     PromptPair,
@@ -137,24 +138,8 @@ def _check_split(model: TokenizerCarrier, pair: PromptPair) -> int:
 
 
 def _convention(model: TokenizerCarrier, pair: PromptPair) -> str:
-    years = [f"{year:02d}" for year in range(100)]
-    split = model.tokenizer(years, add_special_tokens=False)["input_ids"]
-    if all(len(ids) == 1 for ids in split):
-        return TWO_DIGITS
-    digits = [encode(model, str(digit)) for digit in range(10)]
-    if all(len(ids) == 1 for ids in digits) and all(
-        tuple(ids) == digits[int(year[0])] + digits[int(year[1])]
-        for year, ids in zip(years, split, strict=True)
-    ):
-        return TENS
-    whole = sum(len(ids) == 1 for ids in split)
-    several = next(ids for ids in split if len(ids) != 1)
-    raise UnfitPrompt(
-        f"{label(pair)}: the tokenizer keeps {whole} of the 100 strings 00 to 99 as one token and "
-        f"splits others, such as {pieces(model, several)}; Greater-Than needs all of them whole, "
-        "or all split into single digits",
-        "neither two-digit nor single-digit tokens",
-    )
+    found = two_digit_numbers(model, pair, "Greater-Than")
+    return TWO_DIGITS if found == ONE_TOKEN else TENS
 
 
 TASK = Task(

@@ -38,13 +38,19 @@ def plain_target(model: TokenizerCarrier, pair: PromptPair) -> tuple[PromptPair,
     return pair, METRIC
 
 
+def _whole_vocabulary(pair: PromptPair) -> tuple[str, ...]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Task:
     """A source of prompts.
 
     `candidates(seed)` yields distinct pairs, the same ones whatever number is taken; `settle(model,
     pair)` gives the pair with the target that this tokenizer has, and the metric's name, or raises
-    UnfitPrompt. The options name the keyword arguments that each takes beyond these.
+    UnfitPrompt. The options name the keyword arguments that each takes beyond these. `choices` of a
+    pair are the tokens among which an answer is judged, none for the whole vocabulary. A task that
+    only some `profiles` have says in `elsewhere` why the others do not.
     """
 
     name: str
@@ -53,6 +59,9 @@ class Task:
     settle: Callable[..., tuple[PromptPair, str]] = plain_target
     candidate_options: tuple[str, ...] = ()
     settle_options: tuple[str, ...] = ()
+    choices: Callable[[PromptPair], tuple[str, ...]] = _whole_vocabulary
+    profiles: tuple[str, ...] = ()
+    elsewhere: str = ""
 
     @property
     def default_corruption(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from hvp_patching.files import whole
+from hvp_patching.prompts.answers import Answer
 from hvp_patching.prompts.corruptions import CORRUPTIONS, NEED_DONORS, OPTIONS, check_corruption
 from hvp_patching.prompts.pair import (
     PromptError,
@@ -22,9 +23,11 @@ from hvp_patching.prompts.pair import (
     as_token_pair,
     check_ids,
     decode,
+    encode,
 )
 from hvp_patching.prompts.registry import get_task
 from hvp_patching.prompts.task import Donors, Task, check_count
+from hvp_patching.prompts.texts import token_set
 
 _IDS = pa.list_(pa.int64())
 SCHEMA = pa.schema(
@@ -39,6 +42,10 @@ SCHEMA = pa.schema(
         ("n_pos", pa.int64()),
         ("first_changed", pa.int64()),
         ("metric", pa.string()),
+        ("foil", pa.string()),
+        ("foil_ids", _IDS),
+        ("answer_ids", _IDS),
+        ("choice_ids", _IDS),
     ]
 )
 REPORT_COLUMNS = ["prompt_id", "prompt", "reason"]
@@ -56,6 +63,9 @@ def build(
     """The first `n` prompts of `task` that fit the tokenizer, and a report of those dropped.
 
     The first frame has the columns of results/prompts/…; asking for one more adds one row.
+    `foil_ids`: what logit_difference sets against the target, where the corruption says it.
+    `answer_ids`: the whole answer, where the target is only its first token. `choice_ids`: among
+    which an answer is judged, empty for the whole vocabulary.
     `options`: those of the task (greater_than: target, centuries) and of its corruptions
     (random_token: position); an option of another corruption than this one changes nothing.
     Raises PromptError on unknown names, n < 1, or too few left.
@@ -86,7 +96,9 @@ def build(
         try:
             settled, metric = settle(pair)
             changed = CORRUPTIONS[corruption](model, settled, seed, **for_corruption)
-            kept.append(_row(model, settled, changed, metric))
+            answer = pair.target if pair.target != settled.target else None
+            choices = source.choices(settled)
+            kept.append(_row(model, settled, changed, metric, answer, choices))
         except UnfitPrompt as error:
             dropped.append((pair, error))
         if len(kept) == n:
@@ -117,11 +129,17 @@ def _split_options(
 
 
 def _row(
-    model: TokenizerCarrier, pair: PromptPair, changed: PromptPair | TokenPair, metric: str
+    model: TokenizerCarrier,
+    pair: PromptPair,
+    changed: PromptPair | TokenPair,
+    metric: str,
+    answer: Any,
+    choices: tuple[str, ...],
 ) -> dict[str, Any]:
     tokens = as_token_pair(model, changed)
     text = changed.corrupted if isinstance(changed, PromptPair) else None
     targets = [pair.target] if isinstance(pair.target, str | int) else pair.target
+    judged = token_set(model, pair, "choice", choices) if choices else ()
     return {
         "prompt_id": pair.prompt_id,
         "clean": pair.clean,
@@ -133,6 +151,10 @@ def _row(
         "n_pos": len(tokens.clean_ids),
         "first_changed": tokens.first_changed,
         "metric": metric,
+        "foil": TARGET_SEPARATOR.join(model.tokenizer.decode([i]) for i in tokens.foil_ids),
+        "foil_ids": list(tokens.foil_ids),
+        "answer_ids": list(encode(model, answer)) if isinstance(answer, str) else [],
+        "choice_ids": list(judged),
     }
 
 
@@ -165,7 +187,25 @@ def read_prompts(path: str | Path) -> list[TokenPair]:
 
     Raises PromptError where the file is missing, damaged, empty, or holds a bad pair.
     """
-    path = Path(path)
+    frame = _read_frame(Path(path))
+    corruption = str(frame.attrs.get("corruption", "custom"))
+    return [check_ids(_pair(row, corruption)) for row in frame.to_dict("records")]
+
+
+def read_answers(path: str | Path) -> dict[str, Answer]:
+    """What a right answer is to each prompt of a file of `write_prompts`; errors as read_prompts.
+
+    By prompt_id, in the file's order.
+    """
+    return {
+        str(row["prompt_id"]): Answer(
+            tuple(row["target_ids"]), tuple(row["answer_ids"]), tuple(row["choice_ids"])
+        )
+        for row in _read_frame(Path(path)).to_dict("records")
+    }
+
+
+def _read_frame(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise PromptError(f"no prompts at {path}; make them with: snakemake --cores 1 {path}")
     try:
@@ -174,12 +214,14 @@ def read_prompts(path: str | Path) -> list[TokenPair]:
         first = (str(error).splitlines() or ["unreadable"])[0]
         raise PromptError(f"{path} is damaged ({first}); delete it and make it again") from error
     _check_frame(frame, path)
-    corruption = str(frame.attrs.get("corruption", "custom"))
-    rows = frame[["clean_ids", "corrupted_ids", "target_ids", "prompt_id"]]
-    return [
-        check_ids(TokenPair(tuple(clean), tuple(other), tuple(target), str(name), corruption))
-        for clean, other, target, name in rows.itertuples(index=False, name=None)
-    ]
+    return frame
+
+
+def _pair(row: dict[Hashable, Any], corruption: str) -> TokenPair:
+    sides = ("clean_ids", "corrupted_ids", "target_ids")
+    clean, other, target = (tuple(row[side]) for side in sides)
+    foil = tuple(row["foil_ids"])
+    return TokenPair(clean, other, target, str(row["prompt_id"]), corruption, foil)
 
 
 def _check_frame(frame: pd.DataFrame, path: Path) -> None:

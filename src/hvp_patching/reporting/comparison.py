@@ -52,9 +52,6 @@ NOT_BUILT = {
         "n_layers n_edges attribution_seconds overhead_vs_eap flagged_pct",
         {"overhead_vs_eap": "overhead cell lost"},
     ),
-    16: _not_built(
-        "faithfulness of edge circuits", "model task method", "cpr cmd avg_faithfulness"
-    ),
     17: _not_built(
         "sparse-autoencoder features",
         "model task layer hook",

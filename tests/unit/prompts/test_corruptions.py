@@ -169,9 +169,10 @@ def test_an_unknown_corruption_lists_the_known_ones(model):
         corrupt(model, PAIR, "swap")
     assert str(caught.value) == (
         "unknown corruption 'swap'; known: name_swap, abc, random_token, "
-        "resample, zero, entity_swap"
+        "resample, zero, entity_swap, other_letters, other_sum"
     )
-    plain = [name for name in CORRUPTIONS if name not in NEED_DONORS]
+    other = (*NEED_DONORS, "other_letters")  # of a multiple choice
+    plain = [name for name in CORRUPTIONS if name not in other]
     assert len(plain) == 4
     assert all(corrupt(model, PAIR, name).corruption == name for name in plain)
 

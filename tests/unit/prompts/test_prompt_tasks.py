@@ -16,18 +16,27 @@ from hvp_patching.prompts import (
     PromptError,
     PromptPair,
     UnfitPrompt,
+    arithmetic_addition,
     entity_swap,
     factual,
     get_task,
     greater_than,
     ioi,
+    mcqa,
 )
 from hvp_patching.prompts.data_files import ENVIRONMENT_VARIABLE, read_lists, read_table
 from hvp_patching.prompts.seeded import draw, shuffled
 from hvp_patching.prompts.task import plain_target
 
-MODULES = [ioi, greater_than, factual, entity_swap]
-LARGEST = {"ioi": 3000, "greater_than": 200, "factual": 110, "entity_swap": 400}
+MODULES = [ioi, greater_than, factual, entity_swap, mcqa, arithmetic_addition]
+LARGEST = {
+    "ioi": 3000,
+    "greater_than": 200,
+    "factual": 110,
+    "entity_swap": 400,
+    "mcqa": 400,
+    "arithmetic_addition": 3000,
+}
 CAPITALISED = {
     "capital",
     "language",
@@ -98,7 +107,10 @@ def test_asking_for_too_many_names_both_numbers(module):
 def test_an_unknown_task_lists_the_known_ones():
     with pytest.raises(PromptError) as caught:
         get_task("io")
-    assert str(caught.value) == "unknown task 'io'; known: ioi, greater_than, factual, entity_swap"
+    assert str(caught.value) == (
+        "unknown task 'io'; known: ioi, greater_than, factual, entity_swap, mcqa, "
+        "arithmetic_addition, arc_easy"
+    )
     assert all(get_task(name).name == name for name in TASKS)
 
 

@@ -30,9 +30,14 @@ COLUMNS = [
     "n_pos",
     "first_changed",
     "metric",
+    "foil",
+    "foil_ids",
+    "answer_ids",
+    "choice_ids",
 ]
+OURS = {name: task for name, task in TASKS.items() if not task.profiles}  # ARC is on the Hub
 COMBINATIONS = [
-    (name, corruption) for name, task in TASKS.items() for corruption in task.corruptions
+    (name, corruption) for name, task in OURS.items() for corruption in task.corruptions
 ]
 
 
@@ -50,6 +55,9 @@ def test_defaults_are_those_of_the_reading():
         "greater_than": "random_token",
         "factual": "random_token",
         "entity_swap": "entity_swap",
+        "mcqa": "other_letters",
+        "arithmetic_addition": "other_sum",
+        "arc_easy": "other_letters",
     }
 
 
@@ -178,11 +186,12 @@ def test_an_empty_request_is_refused(model, n):
 
 def test_unknown_names_list_the_known_ones(model):
     assert refused(model, "oi", "name_swap", 1) == (
-        "unknown task 'oi'; known: ioi, greater_than, factual, entity_swap"
+        "unknown task 'oi'; known: ioi, greater_than, factual, entity_swap, "
+        "mcqa, arithmetic_addition, arc_easy"
     )
     assert refused(model, "ioi", "swap", 1) == (
         "unknown corruption 'swap'; known: name_swap, abc, random_token, resample, zero, "
-        "entity_swap"
+        "entity_swap, other_letters, other_sum"
     )
     assert refused(model, "factual", "abc", 1) == (
         "corruption 'abc' does not suit task 'factual'; known for it: random_token, resample, zero"
@@ -226,11 +235,12 @@ def test_written_prompts_are_read_back_for_the_engine(model, tmp_path):
     write_prompts(frame, path)
     pairs = read_prompts(path)
     assert pairs == [
-        TokenPair(*map(tuple, ids), name, "name_swap")
-        for *ids, name in frame[
-            ["clean_ids", "corrupted_ids", "target_ids", "prompt_id"]
+        TokenPair(*map(tuple, ids), name, "name_swap", tuple(foil))
+        for *ids, name, foil in frame[
+            ["clean_ids", "corrupted_ids", "target_ids", "prompt_id", "foil_ids"]
         ].itertuples(index=False)
     ]
+    assert all(len(pair.foil_ids) == 1 for pair in pairs)  # the subject
     assert [as_token_pair(model, pair) for pair in pairs] == pairs
     assert [p.name for p in path.parent.iterdir()] == ["name_swap.parquet"]
     assert pd.read_parquet(path).attrs == {"task": "ioi", "corruption": "name_swap", "seed": 0}

@@ -83,5 +83,12 @@ def test_written_csv_reads_back(written, frame, tmp_path):
     assert "the paper differs in" in text
 
 
+def test_a_models_notice_stands_below_the_table(made, provenance):
+    shown = made(SMOL | {"notice": "is an Instruct model, and not the paper's"}, GPT2)
+    found = TABLE.tex(shown, provenance)
+    assert r"smollm2-135m is an Instruct model, and not the paper's.\par" in found
+    assert "gpt2-small is" not in found
+
+
 def test_compiles(made, provenance, compiles):
     compiles(TABLE.tex(made(SMOL, GPT2), provenance))

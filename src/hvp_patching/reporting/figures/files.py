@@ -1,11 +1,11 @@
-"""Figures as files: a PDF that states where its numbers come from, and those numbers as CSV."""
+"""Figures as files: PDF and SVG that state where their numbers come from, and those as CSV."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -46,16 +46,27 @@ def save_figure(
     pdf: Path | str,
     csv: Path | str,
 ) -> None:
-    """Write the plotted numbers as CSV, then the figure as PDF; each whole or not at all.
+    """Write the plotted numbers as CSV, then the figure as PDF and, beside it, as SVG.
 
-    The provenance is the CSV's header and the PDF's subject. The PDF has no date, so the same
-    numbers give the same file. Raises ``ReportError`` for an empty frame or a failed write.
+    Each whole or not at all. The provenance is the CSV's header, the PDF's subject and the SVG's
+    description. Neither has a date, so the same numbers give the same files. Raises
+    ``ReportError`` for an empty frame and ``WriteError`` for a failed write.
     """
     if frame.empty:
         raise ReportError(f"{pdf}: nothing to plot; the frame behind it has no rows")
     write_text(csv, csv_text(frame, provenance))
-    drawing = io.BytesIO()
+    pdf = Path(pdf)
     subject = "; ".join(header(provenance, "").splitlines())
-    metadata = {"Title": Path(pdf).stem, "Subject": subject, "CreationDate": None}
-    figure.savefig(drawing, format="pdf", metadata=metadata)
-    write_bytes(pdf, drawing.getvalue())
+    about = {"Title": pdf.stem, "Subject": subject, "CreationDate": None}
+    write_bytes(pdf, _drawn(figure, "pdf", about))
+    about = {"Title": pdf.stem, "Description": subject, "Date": None}
+    write_bytes(pdf.with_suffix(".svg"), _drawn(figure, "svg", about))
+
+
+def _drawn(figure: Figure, form: str, metadata: dict[str, Any]) -> bytes:
+    import matplotlib as mpl
+
+    drawing = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": metadata["Title"], "svg.fonttype": "path"}):
+        figure.savefig(drawing, format=form, metadata=metadata)
+    return drawing.getvalue()

@@ -76,6 +76,9 @@ def notes(shown: Shown) -> list[str]:
     found = ["Layers, heads, widths and activation as read off the loaded model."]
     if shown.frame["published_paper_label"].notna().any():
         found.append("Grey: the paper's row for the same model.")
+    for row in records(shown.frame):
+        if isinstance(row["notice"], str) and row["notice"]:
+            found.append(f"{row['model']} {row['notice']}.")
     return found + [
         f"{row['model']}: the paper differs in {row['differs'].replace(' ', ', ')}."
         for row in records(shown.frame)
@@ -87,7 +90,7 @@ TABLE = Table(
     name="table1",
     reads={"model": ""},
     columns=" ".join(HEADINGS)
-    + " published_paper_label published_n_layers published_n_heads published_d_model "
+    + " notice published_paper_label published_n_layers published_n_heads published_d_model "
     "published_d_mlp published_activation differs",
     rows=rows,
     paper=Paper(

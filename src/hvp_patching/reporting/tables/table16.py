@@ -1,0 +1,124 @@
+"""Table 16: how faithful the circuits of every method are, the paper's numbers beside ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from math import isnan
+
+from hvp_patching.reporting.cells import GAP, fixed
+from hvp_patching.reporting.latex import Tabular, Tex
+from hvp_patching.reporting.names import setting_label
+from hvp_patching.reporting.paper import Paper, beside
+from hvp_patching.reporting.results import Record, Results, records, setting_of
+from hvp_patching.reporting.table import Column, Shown, Table, grid, theirs
+from hvp_patching.settings import KEY
+
+# The paper's rows; its HVP and MS-HVP are those along the joint path (docs/circuits.md), its
+# selection the signed one: CMD >= |CPR - 0.999| in all its rows, and f above 1.
+PUBLISHED = {"hvp_joint": "hvp", "ms_hvp_joint": "ms_hvp"}
+NAMES = {
+    "eap": "EAP",
+    "eap_ig_inputs": "EAP-IG (inputs)",
+    "eap_ig_activations": "EAP-IG (activations)",
+    "hvp_own": "HVP (own)",
+    "hvp_reader": "HVP (reader)",
+    "hvp_input": "HVP (input)",
+    "hvp_joint": "HVP (joint)",
+    "ms_hvp_own": "MS-HVP (own)",
+    "ms_hvp_input": "MS-HVP (input)",
+    "ms_hvp_joint": "MS-HVP (joint)",
+    "selective": "Selective HVP",
+}
+
+
+ENDS = ("", "_low", "_high")
+AREAS_SHOWN = [f"{area}{end}" for area in ("cpr", "cmd", "average") for end in ENDS]
+
+
+def _family(method: str) -> str:
+    return re.sub(r"_\d+$", "", method)
+
+
+def _label(method: str) -> str:
+    family = _family(method)
+    steps = method.removeprefix(family).removeprefix("_")
+    return NAMES.get(family, family) + (f", {steps}" if steps else "")
+
+
+def _published_method(row: Record) -> str:
+    """The paper's method of a row with its selection; another id where it has none."""
+    family = _family(row["method"])
+    name = PUBLISHED.get(family, family)
+    return str(name) if row["selection"] == "signed" else f"{name}/{row['selection']}"
+
+
+def rows(results: Results) -> Iterator[Record]:
+    """The frame ``circuit_summary``; without areas where the model does not do the task."""
+    abilities = {setting_of(row): row for row in records(results["ability"])}
+    for row in records(results["circuit_summary"]):
+        ability = abilities[setting_of(row)]
+        row |= {name: ability[name] for name in ("accuracy", "chance", "able")}
+        if not ability["able"]:
+            row |= dict.fromkeys(AREAS_SHOWN)
+            row["missing_reason"] = "the model does not do the task"
+        yield row
+
+
+def _area(name: str) -> Callable[[Record], Tex]:
+    def cell(row: Record) -> Tex:
+        text, low, high = (row[f"{name}{end}"] for end in ENDS)
+        if text is None:
+            return GAP
+        if isnan(low) or isnan(high):
+            return fixed(text, 3)
+        return Tex(rf"{fixed(text, 3)}~{{\scriptsize [{fixed(low)}, {fixed(high)}]}}")
+
+    return cell
+
+
+SHOWN = (
+    Column("Method", lambda row: _label(row["method"]), align="l"),
+    Column("Selection", lambda row: row["selection"], align="l"),
+    Column("CPR", _area("cpr"), theirs("published_cpr", 3)),
+    Column("CMD", _area("cmd"), theirs("published_cmd", 3)),
+    Column("Average", _area("average"), theirs("published_avg_faithfulness", 3)),
+)
+
+
+def _title(row: Record) -> Tex:
+    head = rf"{setting_label(setting_of(row))}: $n = {int(row['n_prompts'])}$, clean prompts right "
+    text = rf"{head}{100 * row['accuracy']:.0f}\%"
+    if not row["able"]:
+        text += rf" (by chance {100 * row['chance']:.0f}\%): {row['missing_reason']}"
+    return Tex(text)
+
+
+def body(shown: Shown) -> Tabular:
+    """One block a setting, a line a method and selection; no lines where there are no areas."""
+    able = shown.frame["able"]
+    blocks = shown.frame[able | ~shown.frame.duplicated(KEY)]
+    return grid(blocks, SHOWN, KEY, _title)
+
+
+TABLE = Table(
+    name="table16",
+    settings="table16",
+    reads={"circuit_summary": "edges", "ability": "attn_heads"},
+    columns="model task corruption method selection n_prompts accuracy chance able cpr cpr_low "
+    "cpr_high cmd cmd_low cmd_high average average_low average_high published_cpr published_cmd "
+    "published_avg_faithfulness missing_reason",
+    rows=rows,
+    paper=Paper(
+        keys={"model": "model", "task": "task", "method": _published_method},
+        cells=beside("cpr", "cmd", avg_faithfulness="average"),
+    ),
+    caption="Faithfulness of circuits of the best edges, ten levels: CPR, CMD and the plain mean.",
+    label="tab:faithfulness",
+    body=body,
+    notes=lambda shown: [
+        "Edges are scored on one half of the prompts, circuits judged on the other (n). Signed: "
+        "the edges that help most; absolute: the largest in size. CMD rewards f near 1, and half "
+        "of either area lies above 50% of the edges."
+    ],
+)

@@ -1,0 +1,17 @@
+"""Circuits judged on the other half of a setting's prompts (rule compute_faithfulness)."""
+
+import rule_session
+
+
+def main() -> None:
+    from hvp_patching.measuring.edges import halves, measure_faithfulness
+
+    scores = rule_session.read_table(snakemake.input.edges)
+    store = rule_session.open_store(snakemake.params.store)
+    with rule_session.measuring(snakemake, "circuits") as measurement:
+        _, judged = halves(measurement)
+        table = measure_faithfulness(judged, store, scores)
+    rule_session.save_table(table, snakemake.output[0])
+
+
+rule_session.run(snakemake, main)
