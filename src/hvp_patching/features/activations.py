@@ -33,7 +33,7 @@ def activations(
     """
     parts = []
     with torch.no_grad(), keep_precision(model.cfg.dtype):
-        for batch in ids.split(BATCH):
+        for batch in torch.split(ids, BATCH):
             found: list[torch.Tensor] = []
 
             def keep(activation: torch.Tensor, hook: Any, found: Any = found) -> None:
@@ -80,5 +80,5 @@ def _one(model: Any, batch: torch.Tensor, hooks: list[Any]) -> torch.Tensor:
 
 
 def _losses(model: Any, ids: torch.Tensor, hooks: list[Any]) -> Iterator[torch.Tensor]:
-    for batch in ids.split(BATCH // 2):
+    for batch in torch.split(ids, BATCH // 2):
         yield _one(model, batch, hooks)

@@ -58,6 +58,12 @@ class SparseAutoencoder(torch.nn.Module):
     and threshold [n_features] of 'jumprelu'. No gradients. ModelError where they do not fit.
     """
 
+    W_enc: torch.Tensor
+    W_dec: torch.Tensor
+    b_enc: torch.Tensor
+    b_dec: torch.Tensor
+    threshold: torch.Tensor
+
     def __init__(self, kind: Kind, weights: Weights, name: str = "the autoencoder") -> None:
         super().__init__()
         check_kind(kind, name)

@@ -54,7 +54,7 @@ def _reconstruction(autoencoder: SparseAutoencoder, x: torch.Tensor) -> dict[str
     error = variance = active = 0.0
     alive = torch.zeros(autoencoder.n_features, dtype=torch.bool)
     with torch.no_grad():
-        for block in x.split(BLOCK):
+        for block in torch.split(x, BLOCK):
             there = block.to(like)
             codes = autoencoder.encode(there) != 0
             error += float((there - autoencoder.reconstruct(there)).double().square().sum())

@@ -84,11 +84,11 @@ class State:
     @classmethod
     def of_entry(cls, entry: Entry) -> State:
         """The inverse of entry."""
-        parts = [
+        weights, first, second = (
             {key: entry[f"{kind}.{key}"].clone() for key in NAMES}
             for kind in ("weights", "first", "second")
-        ]
-        return cls(*parts, entry["idle"].clone(), int(entry["step"]))
+        )
+        return cls(weights, first, second, entry["idle"].clone(), int(entry["step"]))
 
 
 @isolated()
@@ -139,8 +139,10 @@ def _first(x: torch.Tensor, plan: Plan, seed: int, scale: float) -> State:
         "b_enc": torch.zeros(plan.n_features),
         "b_dec": x.mean(0) * scale,
     }
-    zeros = [{key: torch.zeros_like(value) for key, value in weights.items()} for _ in range(2)]
-    return State(weights, *zeros, torch.zeros(plan.n_features, dtype=torch.int64))
+    first, second = (
+        {key: torch.zeros_like(value) for key, value in weights.items()} for _ in range(2)
+    )
+    return State(weights, first, second, torch.zeros(plan.n_features, dtype=torch.int64))
 
 
 def _rows(n: int, batch: int, seed: int, step: int) -> torch.Tensor:
@@ -177,7 +179,7 @@ def _loss(
     loss = error.square().sum(1).mean() / variance
     with torch.no_grad():
         top = pre.topk(plan.k, dim=1)
-        active = top.indices[top.values > 0].unique()
+        active = torch.unique(top.indices[top.values > 0])
     n_dead = int(dead.sum())
     if n_dead:
         # they explain what the others leave, as many of them at once as half the width
