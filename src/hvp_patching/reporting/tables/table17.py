@@ -84,7 +84,7 @@ def _both(name: str, decimals: int) -> Any:
 
 
 def _layer(row: Record) -> Tex:
-    where = str(row["hook"]).rpartition("hook_")[2]
+    where = str(row["hook"]).rpartition("hook_resid_")[2]
     return Tex(rf"{int(row['layer'])} ({escape(where)})")
 
 
@@ -110,15 +110,14 @@ def _published_layer(row: Record) -> Any:
 SHOWN = (
     Column("Layer", _layer, align="l"),
     Column("Records", ours("n_records", count), _published_layer),
-    Column("AP (nats)", ours("ap_mae", _nats), theirs("published_ap_mae", 6)),
-    Column("HVP (nats)", ours("hvp_mae", _nats), theirs("published_hvp_mae", 6)),
-    Column(r"Reduction (\%)", _reduction, theirs("published_reduction_pct")),
+    Column("AP", ours("ap_mae", _nats), theirs("published_ap_mae", 6)),
+    Column("HVP", ours("hvp_mae", _nats), theirs("published_hvp_mae", 6)),
+    Column("Reduction (%)", _reduction, theirs("published_reduction_pct")),
     Column("Pearson", _both("correlation", 4), _published_correlations),
-    Column("Spearman", _both("rank_correlation", 4)),
-    Column("Uncovered", ours("uncovered")),
+    Column("Unc.", ours("uncovered")),
     Column("EV", ours("autoencoder_explained_variance")),
-    Column("$L_0$", lambda row: fixed(row["autoencoder_l0"], 1)),
-    Column("Loss rec.", ours("autoencoder_loss_recovered")),
+    Column(Tex("$L_0$"), lambda row: fixed(row["autoencoder_l0"], 1)),
+    Column("LR", ours("autoencoder_loss_recovered")),
 )
 
 
@@ -129,15 +128,15 @@ def notes(shown: Shown) -> list[str]:
         Tex(
             rf"A record is a feature on a prompt with $|\Delta| > {threshold:g}$ nats; the paper's "
             r"threshold is lost. Its 2,500 are 50 for each of 50 prompts, so that it may have kept "
-            r"the largest alone. MAE over records; reduction $1 - \mathrm{HVP} / \mathrm{AP}$ with "
+            r"the largest alone. AP, HVP: MAE in nats, over records; reduction $1 - \mathrm{HVP} / \mathrm{AP}$ with "
             r"its 95\% interval, prompts resampled; correlations of estimates with $\Delta$, AP to "
-            r"HVP. A patch replaces one feature's code at all positions and keeps the rest, the "
+            r"HVP (rank correlations: CSV file). Layer (pre): the residual stream before it. A patch replaces one feature's code at all positions and keeps the rest, the "
             r"reconstruction's error included."
         ),
         Tex(
-            r"Uncovered: $\|\delta - \sum_j \delta f_j\, d_j\| / \|\delta\|$ of the residual "
+            r"Unc.: uncovered, $\|\delta - \sum_j \delta f_j\, d_j\| / \|\delta\|$ of the residual "
             r"stream's change, mean over prompts: what no feature stands for. EV: explained "
-            r"variance; $L_0$: mean active features; loss rec.: share of the cross-entropy that "
+            r"variance; $L_0$: mean active features; LR: loss recovered, the share of the cross-entropy that "
             r"zero ablation costs and the reconstruction keeps; on held-out text sampled from the "
             r"model, first positions left out."
         ),
