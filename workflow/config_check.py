@@ -238,11 +238,6 @@ def _check_autoencoders(config: dict[str, Any]) -> None:
         raise ValueError(
             f"autoencoder_training.k is {training['k']} of {training['width']} features; lower it"
         )
-    if training["batch"] > training["tokens"]:
-        raise ValueError(
-            f"autoencoder_training.batch is {training['batch']} of {training['tokens']} tokens; "
-            "lower it"
-        )
 
 
 def _check_origins(config: dict[str, Any]) -> None:

@@ -51,7 +51,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(train):
         train("killed", advance=kill, clock=lambda: next(clock))
     heard = []
     resumed = train("killed", advance=heard.append)
-    assert 0 < heard[0] < PLAN.steps and sum(heard) == PLAN.steps
+    assert 0 < heard[0] < PLAN.steps
+    assert sum(heard) == PLAN.steps
     for name, value in whole.named_buffers():
         assert torch.equal(value, resumed.get_buffer(name)), name
     assert whole.identity == resumed.identity

@@ -128,17 +128,19 @@ def notes(shown: Shown) -> list[str]:
         Tex(
             rf"A record is a feature on a prompt with $|\Delta| > {threshold:g}$ nats; the paper's "
             r"threshold is lost. Its 2,500 are 50 for each of 50 prompts, so that it may have kept "
-            r"the largest alone. AP, HVP: MAE in nats, over records; reduction $1 - \mathrm{HVP} / \mathrm{AP}$ with "
-            r"its 95\% interval, prompts resampled; correlations of estimates with $\Delta$, AP to "
-            r"HVP (rank correlations: CSV file). Layer (pre): the residual stream before it. A patch replaces one feature's code at all positions and keeps the rest, the "
-            r"reconstruction's error included."
+            r"the largest alone. AP, HVP: MAE in nats, over records; reduction "
+            r"$1 - \mathrm{HVP} / \mathrm{AP}$ with its 95\% interval, prompts resampled; "
+            r"correlations of estimates with $\Delta$, AP to HVP (rank correlations: CSV file). "
+            r"Layer (pre): the residual stream before it. A patch replaces one feature's code at "
+            r"all positions and keeps the rest, the reconstruction's error included."
         ),
         Tex(
             r"Unc.: uncovered, $\|\delta - \sum_j \delta f_j\, d_j\| / \|\delta\|$ of the residual "
-            r"stream's change, mean over prompts: what no feature stands for. EV: explained "
-            r"variance; $L_0$: mean active features; LR: loss recovered, the share of the cross-entropy that "
-            r"zero ablation costs and the reconstruction keeps; on held-out text sampled from the "
-            r"model, first positions left out."
+            r"stream's change, mean over prompts: what no feature stands for (above 1: the codes' "
+            r"change points elsewhere). EV: explained variance; $L_0$: mean active features; LR: "
+            r"loss recovered, the share of the cross-entropy that zero ablation costs and the "
+            r"reconstruction keeps; on held-out text sampled from the model, first positions left "
+            r"out."
         ),
     ]
     own = shown.frame[shown.frame["autoencoder_trained"].astype(bool)]
