@@ -1,8 +1,7 @@
 """Replication of "When Attribution Patching Lies: Diagnosis and a Second-Order Correction".
 
 Every table and figure is a target:  snakemake --cores 1 tables/table2.tex
-The path grammar stands in workflow/grammar.py, the artefacts in workflow/artefacts.py, what is
-measured in workflow/analyses.py.
+In workflow/ stand the path grammar (grammar.py), artefacts.py, and what is measured (analyses.py).
 """
 
 import sys
@@ -35,7 +34,6 @@ wildcard_constraints:
     corruption=r"[a-z_]+",
     site=r"[a-z_]+",
     baseline=r"[a-z0-9_]+",
-    hook=r"[a-z0-9._]+",
 
 
 include: "workflow/rules/models.smk"

@@ -11,6 +11,10 @@ from code_inputs import script_code
 from grammar import HOOK, MODEL, PROMPT_LIST, STORE, log_of, path_of, timing_of
 
 
+wildcard_constraints:
+    hook=r"[a-z0-9._]+",
+
+
 rule sample_texts:
     """Texts that a model samples itself, to train its autoencoders on and to judge them by."""
     input:
