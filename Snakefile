@@ -1,8 +1,7 @@
 """Replication of "When Attribution Patching Lies: Diagnosis and a Second-Order Correction".
 
 Every table and figure is a target:  snakemake --cores 1 tables/table2.tex
-The path grammar stands in workflow/grammar.py, the artefacts in workflow/artefacts.py, what is
-measured in workflow/analyses.py.
+In workflow/ stand the path grammar (grammar.py), artefacts.py, and what is measured (analyses.py).
 """
 
 import sys
@@ -44,6 +43,7 @@ include: "workflow/rules/probes.smk"
 include: "workflow/rules/sweeps.smk"
 include: "workflow/rules/costs.smk"
 include: "workflow/rules/attention.smk"
+include: "workflow/rules/features.smk"
 include: "workflow/rules/accuracy.smk"
 include: "workflow/rules/circuits.smk"
 include: "workflow/rules/diagnosis.smk"

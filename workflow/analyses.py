@@ -15,6 +15,7 @@ MEASURED_FOR = {
     **dict.fromkeys(("scores", "ranking_scores", "attention", "roles"), ALL_COMPONENTS),
     "sweep": SWEEP,
     "probes": PROBES,
+    "feature_scores": TOP,
     "faithfulness": CIRCUITS,
 }
 
@@ -95,6 +96,11 @@ def analyses(config: Config) -> dict[str, Analysis]:
         "lipschitz": Analysis("lipschitz.lipschitz_summary", ("probes",), trivial),
         "lipschitz_layers": Analysis("lipschitz.lipschitz_by_layer", ("probes",), trivial),
         "convergence": Analysis("convergence.convergence_errors", ("convergence_sweep",)),
+        "feature_errors": Analysis(
+            "features.feature_errors",
+            ("feature_scores",),
+            {"threshold": config["features"]["threshold"], **resamples},
+        ),
         "circuit_summary": Analysis("circuits.circuit_summary", ("faithfulness",), resamples),
         "frontier": Analysis(
             "frontier.frontier",

@@ -51,6 +51,7 @@ TABLES = (
     "table13",
     "table15",
     "table16",
+    "table17",
     "table18",
     "frontier",
 )

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from code_inputs import PACKAGE, ROOT, SRC, project_file
+from grammar import path_of
 from snakemake.exceptions import WorkflowError
 
 from hvp_patching.baseline_names import COUNTED, counted, module_of, spelled
+from hvp_patching.features.published import is_published
 from hvp_patching.models.content import checkpoint_content
 from hvp_patching.places import SITES
 from hvp_patching.settings import Setting
@@ -144,6 +146,37 @@ def baseline_module(name: str) -> str:
 def named_baselines(names: Iterable[str]) -> list[str]:
     """Modules of the baselines among estimators, for `script_code`."""
     return [baseline_module(name) for name in names if is_baseline(name)]
+
+
+def autoencoder_hooks(config: Mapping[str, Any], model: str) -> list[str]:
+    """Hooks of a model's autoencoders, in order; WorkflowError where it has none."""
+    hooks = config["autoencoders"].get(model)
+    if not hooks:
+        raise WorkflowError(
+            f"config: autoencoders has no hooks of '{model}'; add '{model}: [HOOK, …]' there, such "
+            "as blocks.5.hook_resid_pre"
+        )
+    return list(hooks)
+
+
+def autoencoder_source(config: Mapping[str, Any], model: str) -> str:
+    """Pattern of the configuration files of autoencoders that are not trained; "" for those.
+
+    A folder of `autoencoder_folders` comes before what is published.
+    """
+    folder = config["autoencoder_folders"].get(model)
+    if folder:
+        place = str(Path(folder).expanduser()).replace("{", "{{").replace("}", "}}")
+        return f"{place}/{{hook}}/cfg.json"
+    return path_of("fetched") if is_published(model) else ""
+
+
+def autoencoder_files(config: Mapping[str, Any], model: str) -> list[str]:
+    """Both files of each of a model's autoencoders, in the order of its hooks."""
+    pattern = autoencoder_source(config, model) or path_of("trained")
+    named = [pattern.format(model=model, hook=hook) for hook in autoencoder_hooks(config, model)]
+    weights = [str(Path(file).with_name("sae_weights.safetensors")) for file in named]
+    return [*named, *weights]
 
 
 def prompt_data(task: str = "*") -> list[str]:

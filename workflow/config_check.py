@@ -175,7 +175,13 @@ def _check_names(config: dict[str, Any]) -> None:
     from hvp_patching.prompts.registry import TASKS
 
     models = list_models()
-    for key in ("models", "model_folders", "model_revisions"):
+    for key in (
+        "models",
+        "model_folders",
+        "model_revisions",
+        "autoencoders",
+        "autoencoder_folders",
+    ):
         for model in config[key]:
             _known(model, models, "model", key)
     _check_origins(config)
@@ -186,6 +192,7 @@ def _check_names(config: dict[str, Any]) -> None:
             _known(parsed.model, models, "model", key)
             _known(parsed.task, TASKS, "task", key)
             _known(parsed.task, config["corruptions"], "task", f"{key} (see corruptions)")
+    _check_autoencoders(config)
     _known(config["table3"], config["component_settings"], "setting", "table3")
     for task, corruption in config["corruptions"].items():
         _known(task, TASKS, "task", "corruptions")
@@ -214,6 +221,23 @@ def _check_names(config: dict[str, Any]) -> None:
                 f"table2_columns.{column} is '{name}', which is neither among estimators nor "
                 f"baselines; add it there, or choose one of: {', '.join(computed)}"
             )
+
+
+def _check_autoencoders(config: dict[str, Any]) -> None:
+    """Autoencoders of every setting of Table 17, one a layer, that training could make."""
+    for name in config["table17"]:
+        model = Setting.parse(name).model
+        _known(model, config["autoencoders"], "model", "table17 (see autoencoders)")
+    for model, hooks in config["autoencoders"].items():
+        layers = [hook.split(".")[1] for hook in hooks]
+        twice = next((layer for layer in layers if layers.count(layer) > 1), None)
+        if twice is not None:
+            raise ValueError(f"autoencoders.{model} has layer {twice} twice; keep one hook of it")
+    training = config["autoencoder_training"]
+    if training["k"] > training["width"]:
+        raise ValueError(
+            f"autoencoder_training.k is {training['k']} of {training['width']} features; lower it"
+        )
 
 
 def _check_origins(config: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 MODEL = "{model}"
 PROMPT_LIST = f"{MODEL}/{{task}}/{{corruption}}"
 SETTING = f"{PROMPT_LIST}/{{site}}"
+HOOK = "{hook}"  # a full hook name, of an autoencoder
 SETTING_LOG = SETTING.replace("/", "_")
 STORE = "results/store"
 
@@ -24,6 +25,11 @@ PATHS = {
     "sweep": f"results/sweeps/{SETTING}.parquet",  # very many estimators, the same components
     "convergence_sweep": f"results/convergence/{SETTING}.parquet",  # many steps, two precisions
     "costs": f"results/timing/costs/{SETTING}.parquet",  # seconds of the operations
+    "texts": "results/autoencoders/{model}/texts.safetensors",  # sampled from the model itself
+    "trained": f"results/autoencoders/{{model}}/{HOOK}/cfg.json",  # and sae_weights.safetensors
+    "fetched": f"data/autoencoders/{{model}}/{HOOK}/cfg.json",  # likewise, published
+    "autoencoders": "results/autoencoders/{model}/quality.parquet",
+    "feature_scores": f"results/features/{PROMPT_LIST}.parquet",  # of features, all that move
     "edges": f"results/circuits/{PROMPT_LIST}/edges.parquet",  # scores of all edges
     "faithfulness": f"results/circuits/{PROMPT_LIST}/faithfulness.parquet",  # m of circuits
     "attention": f"results/attention/{PROMPT_LIST}.parquet",

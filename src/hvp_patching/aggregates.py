@@ -15,8 +15,10 @@ import pandas as pd
 
 from hvp_patching.frames import (
     ACCURACY,
+    AUTOENCODERS,
     CONVERGENCE_SWEEP,
     COSTS,
+    FEATURE_SCORES,
     PROBES,
     PROMPT,
     PROMPTS,
@@ -42,12 +44,13 @@ FAITHFULNESS = Frame(
 )
 READ = (
     *(PROMPTS, SCORES, RANKING_SCORES, TOP, SWEEP, CONVERGENCE_SWEEP, PROBES, ROLE_SCORES),
-    *(COSTS, ACCURACY, MODEL, FAITHFULNESS),
+    *(COSTS, ACCURACY, MODEL, FAITHFULNESS, FEATURE_SCORES, AUTOENCODERS),
 )
 _SIGNS = [sign + sure for sign in ("lower", "higher") for sure in ("", "_sure", "_survives")]
 MEANINGS = {
     **{column: what for frame in READ for column, what in frame.columns.items()},
     **holding("count", "n_prompts", "n_all_prompts", "n_records", "n_components", "n_nontrivial"),
+    "n_all_records": "count, trivial effects included",
     **holding("count", "n", "n_zero_local", "n_unreliable", "wins", "ties", "losses"),
     **holding("count", "undecided", "k", "steps"),
     **holding("area or mean of f, no unit", "cpr", "cmd", "average"),
@@ -89,6 +92,7 @@ MEANINGS = {
     "able": "true or false: above_chance reaches the configuration's able_from",
     "ceiling": "reduction of correcting all, a fraction",
     **holding("fraction of the gain", "by_rho", "random_mean", "random_low", "random_high"),
+    **holding("correlation of estimates with truths", "correlation", "rank_correlation"),
     **holding("name", "quantity", "quartile", "statistic", "family", "cause", "dtype"),
     **holding("limit of a quartile", "low", "high"),
     "auroc": "of rho, no unit",
@@ -133,6 +137,8 @@ MEASURED = {
     "absolute_errors": "estimator n_prompts n_components n_records mae relative_to_ap "
     + _REDUCTION,
     "prefix": "n_prompts reduction",
+    "feature_errors": "layer hook estimator n_prompts n_components n_records n_all_records mae "
+    f"{_REDUCTION} correlation rank_correlation uncovered",
     "reliability": f"{_ROW} ap hvp truth rho ap_error hvp_error",
     "flagged": f"{_ROW} ap hvp truth rho flagged ap_miss hvp_miss",
     "agreement": "n spearman",

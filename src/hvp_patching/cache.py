@@ -39,6 +39,8 @@ __all__ = [
     "ProbeKey",
     "PromptKey",
     "Store",
+    "assemble",
+    "prompt_fields",
     "remember",
     "stored_baseline",
     "stored_jets",
@@ -217,10 +219,10 @@ def stored_jets(
         }
 
     entries, computed = remember(store, keys, model, compute)
-    return _assemble(entries, request), computed
+    return assemble(entries, request), computed
 
 
-def _assemble(entries: dict[float, Entry], request: Request) -> Jets:
+def assemble(entries: dict[float, Entry], request: Request) -> Jets:
     """One Jets from the entries of its nodes, NaN where the request asks for less."""
     components = next(iter(entries.values()))["components"]
     width = max(request.values()) + 1

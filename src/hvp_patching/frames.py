@@ -78,6 +78,32 @@ SWEEP = Frame(
 )
 RANKING_SCORES = replace(SCORES, name="ranking_scores")  # of more estimators
 TOP = replace(SWEEP, name="top")  # of fewer
+FEATURE_SCORES = Frame(  # the index is the number of a feature of the layer's autoencoder
+    "feature_scores",
+    SCORE
+    | {
+        "hook": "full name, of the residual stream",
+        "uncovered": "share of the norm of δ that no feature covers, of a prompt",
+    },
+    "compute the features again",
+)
+AUTOENCODERS = Frame(
+    "autoencoders",
+    {
+        "layer": "number from 0",
+        "hook": "full name, of the residual stream",
+        "n_features": "count",
+        "activation": "relu, jumprelu or topk",
+        "trained": "true or false: our own, on text that the model sampled",
+        "n_tokens": "count, held out",
+        "explained_variance": "fraction",
+        "l0": "mean active features of a token",
+        "dead": "fraction of features active on no held-out token",
+    }
+    | holding("nats, cross-entropy of the next token", "loss", "loss_spliced", "loss_zero")
+    | {"loss_recovered": "(zero - spliced) / (zero - loss), a fraction"},
+    "assess the autoencoders again",
+)
 CONVERGENCE_SWEEP = Frame(
     "convergence_sweep", SCORE | {"dtype": "of the model"}, "compute the convergence again"
 )

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-KINDS = ("prepare_", "describe_", "build_", "compute_", "score_", "compare_")
+MAKING = ("prepare_", "describe_", "build_", "sample_", "train_")
+KINDS = (*MAKING, "assess_", "compute_", "score_", "compare_")
 
 
 @pytest.fixture(scope="module")

@@ -126,13 +126,14 @@ def _limit_threads(n: int) -> None:
         os.environ[variable] = str(max(1, n))
 
 
-def progress(label: str, total: int) -> tqdm:
-    """A progress bar with time left on the terminal, in units of prompts."""
+def progress(label: str, total: int, unit: str = "prompts") -> tqdm:
+    """A progress bar with time left on the terminal, in units of prompts or others."""
     from tqdm import tqdm
 
     live = TERMINAL.isatty()
-    bar = "{desc}: {percentage:3.0f}%|{bar:20}| {n:.1f}/{total} prompts [{elapsed}<{remaining}]"
-    line = "{desc}: {n:.1f} of {total} prompts, {elapsed} gone, {remaining} left"
+    bar = f"{{desc}}: {{percentage:3.0f}}%|{{bar:20}}| {{n:.1f}}/{{total}} {unit} "
+    bar += "[{elapsed}<{remaining}]"
+    line = f"{{desc}}: {{n:.1f}} of {{total}} {unit}, {{elapsed}} gone, {{remaining}} left"
     interval = 1 if live else SECONDS_PER_LINE
     return tqdm(
         total=total,

@@ -23,6 +23,7 @@ HOOKS: dict[str, tuple[str, int | None]] = {
     "mlp_out": ("blocks.{}.hook_mlp_out", None),
     "resid_post": ("blocks.{}.hook_resid_post", None),
     **{node: (f"blocks.{{}}.attn.hook_{node}", -2) for node in "qkv"},
+    **{at: (f"blocks.{{}}.hook_{at}", None) for at in ("resid_pre", "resid_mid")},
     "attn_out": ("blocks.{}.hook_attn_out", None),
 }
 BATCH_BYTES = 2**28  # of float64 activations and logits in one batch
