@@ -194,4 +194,4 @@ def test_the_conda_environment_has_the_versions_of_the_lock(clean):
     assert set(pins.items()) <= locked
     project = clean.text("pyproject.toml").partition("dependencies = [")[2].partition("]")[0]
     figures = {"papermill", "ipykernel"}  # notebooks are a matter of the workflow
-    assert set(re.findall(r'"([a-z-]+)', project)) - {"torch"} == set(pins) - figures
+    assert set(re.findall(r'"([a-z0-9-]+)', project)) - {"torch"} == set(pins) - figures

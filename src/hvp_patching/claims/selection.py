@@ -27,7 +27,7 @@ def select(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
 
 def _select(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
     if "estimator" in frame and "steps" not in frame:
-        names = frame["estimator"].replace({"hvp": "hvp_1"})
+        names = frame["estimator"].replace(to_replace="hvp", value="hvp_1")
         numbers = names.str.extract(STEPS, expand=False)
         frame = frame.assign(steps=pd.Series(pd.to_numeric(numbers), dtype="float64"))
     for column, wanted in query.where.items():
