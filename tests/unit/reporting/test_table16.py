@@ -71,6 +71,9 @@ def test_a_model_that_does_not_do_the_task_has_one_line_and_no_areas(made, prove
     text = TABLE.tex(shown, provenance)
     assert text.count("does not do the task") == 1
     assert "by chance 25" in text
+    assert text.count("not shown") == 1
+    assert "0.853" not in text  # the paper's number stands beside none of ours
+    assert "nan" not in text
 
 
 def test_it_compiles(made, provenance, compiles):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from math import isnan
+from typing import Any
 
-from hvp_patching.reporting.cells import GAP, fixed
+from hvp_patching.reporting.cells import fixed
 from hvp_patching.reporting.latex import Tabular, Tex
 from hvp_patching.reporting.names import setting_label
-from hvp_patching.reporting.paper import Paper, beside
+from hvp_patching.reporting.paper import Paper, Value, beside, read
 from hvp_patching.reporting.results import Record, Results, records, setting_of
 from hvp_patching.reporting.table import Column, Shown, Table, grid, theirs
 from hvp_patching.settings import KEY
@@ -29,9 +30,10 @@ NAMES = {
     "ms_hvp_input": "MS-HVP (input)",
     "ms_hvp_joint": "MS-HVP (joint)",
     "selective": "Selective HVP",
+    "selective_input": "Selective HVP (input)",
+    "selective_joint": "Selective HVP (joint)",
 }
-
-
+NOT_SHOWN = "not shown"
 ENDS = ("", "_low", "_high")
 AREAS_SHOWN = [f"{area}{end}" for area in ("cpr", "cmd", "average") for end in ENDS]
 
@@ -53,7 +55,10 @@ def _published_method(row: Record) -> str:
 
 
 def rows(results: Results) -> Iterator[Record]:
-    """The frame ``circuit_summary``; without areas where the model does not do the task."""
+    """The frame ``circuit_summary``; without areas where the model does not do the task.
+
+    Its circuits were judged, but what they recover of a task that fails says nothing.
+    """
     abilities = {setting_of(row): row for row in records(results["ability"])}
     for row in records(results["circuit_summary"]):
         ability = abilities[setting_of(row)]
@@ -64,11 +69,14 @@ def rows(results: Results) -> Iterator[Record]:
         yield row
 
 
+def _if_able(cell: Value) -> Callable[[Record], Any]:
+    """A cell, empty on the one line of a model that does not do the task."""
+    return lambda row: read(row, cell) if row["able"] else ""
+
+
 def _area(name: str) -> Callable[[Record], Tex]:
     def cell(row: Record) -> Tex:
         text, low, high = (row[f"{name}{end}"] for end in ENDS)
-        if text is None:
-            return GAP
         if isnan(low) or isnan(high):
             return fixed(text, 3)
         return Tex(rf"{fixed(text, 3)}~{{\scriptsize [{fixed(low)}, {fixed(high)}]}}")
@@ -77,11 +85,13 @@ def _area(name: str) -> Callable[[Record], Tex]:
 
 
 SHOWN = (
-    Column("Method", lambda row: _label(row["method"]), align="l"),
-    Column("Selection", lambda row: row["selection"], align="l"),
-    Column("CPR", _area("cpr"), theirs("published_cpr", 3)),
-    Column("CMD", _area("cmd"), theirs("published_cmd", 3)),
-    Column("Average", _area("average"), theirs("published_avg_faithfulness", 3)),
+    Column("Method", lambda row: _label(row["method"]) if row["able"] else NOT_SHOWN, align="l"),
+    Column("Selection", _if_able("selection"), align="l"),
+    Column("CPR", _if_able(_area("cpr")), _if_able(theirs("published_cpr", 3))),
+    Column("CMD", _if_able(_area("cmd")), _if_able(theirs("published_cmd", 3))),
+    Column(
+        "Average", _if_able(_area("average")), _if_able(theirs("published_avg_faithfulness", 3))
+    ),
 )
 
 
