@@ -69,7 +69,8 @@ def papers_layer(row: Record) -> Any:
 def of_papers_setting(ours: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """The rows that are of the paper's model and task: others only stand beside its numbers."""
     own = (ours["model"] == PAPERS_MODEL) & (ours["task"] == PAPERS_TASK)
-    return ours[own & (ours["corruption"] == "")]
+    usual = ours["corruption"].fillna("") == ""  # a CSV file gives an empty cell back as NaN
+    return ours[own & usual]
 
 
 def _nats(value: float) -> Tex:
