@@ -59,7 +59,7 @@ def _line(row: Record) -> str:
     cells = [
         str(row["claim_id"]),
         str(row["claim"]),
-        f"{row['verdict']} [{row['scope']}]",
+        str(row["verdict"]) + (f" [{row['scope']}]" if row["scope"] != row["verdict"] else ""),
         str(row["published"]),
         _ours(row),
         _where(row),
