@@ -25,6 +25,16 @@ pytestmark = pytest.mark.workflow
 START = len(MARK) + DIGEST_BYTES  # of an entry's payload
 
 
+def entry_of_ranking_jets(checkout):
+    """An entry that compute_ranking_jets reads: of every component, with derivatives."""
+    shapes = {}
+    for path in (checkout.root / "results/store").rglob("*"):
+        values = load(path.read_bytes()[START:]).get("values") if path.is_file() else None
+        if values is not None and values.shape[-1] > 1:
+            shapes[path] = values.shape[0]
+    return min(path for path, n in shapes.items() if n == max(shapes.values()))
+
+
 def test_the_table_says_where_it_comes_from(built):
     for path, comment in (("tables/table2.tex", "% "), ("tables/table2.csv", "# ")):
         text = built.text(path)
@@ -170,19 +180,19 @@ def test_deleted_jets_come_back_from_the_store_and_a_damaged_entry_is_computed_a
     fork, computed
 ):
     jets = pd.read_parquet(fork.root / fork.jets)
-    entries = sorted(path for path in (fork.root / "results/store").rglob("*") if path.is_file())
+    entry = entry_of_ranking_jets(fork)
     (fork.root / fork.jets).unlink()
     assert fork.snakemake(fork.jets).status == 0
     assert computed(fork) == [0, 0]
 
     (fork.root / fork.jets).unlink()
-    content = bytearray(entries[0].read_bytes())
+    content = bytearray(entry.read_bytes())
     content[-1] ^= 1
-    entries[0].write_bytes(content)
+    entry.write_bytes(content)
     result = fork.snakemake(fork.jets)
     assert result.status == 0, result.output
     assert sum(computed(fork)) == 1
-    name = entries[0].relative_to(fork.root)
+    name = entry.relative_to(fork.root)
     assert f"store entry {name} is damaged (checksum differs); computing it again" in fork.text(
         fork.jets_log
     )
