@@ -102,6 +102,10 @@ def analyses(config: Config) -> dict[str, Analysis]:
             {"threshold": config["features"]["threshold"], **resamples},
         ),
         "circuit_summary": Analysis("circuits.circuit_summary", ("faithfulness",), resamples),
+        "circuit_differences": Analysis(
+            "circuits.circuit_differences", ("faithfulness",), resamples
+        ),
+        "circuit_curve": Analysis("circuits.circuit_curve", ("faithfulness",)),
         "frontier": Analysis(
             "frontier.frontier",
             ("sweep_errors", "scores", "costs"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analyses import analyses, needs_of, overall
-from artefacts import result_files, settings_of
+from artefacts import TABLES, result_files, settings_of
 from choices import NEEDS, TOP, n_prompts
 from code_inputs import ROOT, project_file
 from config_check import Validator
@@ -42,6 +42,10 @@ RUNS = {
     "sweep": ("compute_truth", "compute_sweep"),
     "convergence_sweep": ("compute_truth", "compute_convergence"),
     "probes": ("compute_probes",),
+}
+RUNS_OF_PROMPT_LISTS = {
+    "faithfulness": ("compute_edges", "compute_faithfulness"),
+    "feature_scores": ("compute_features",),
 }
 
 
@@ -95,6 +99,8 @@ def made(config: Config) -> dict[str, str]:
 
 
 def _check_places(config: Config, claims: Iterable[Claim], queries: Mapping[str, Query]) -> None:
+    shown = {site for name in TABLES for site in load_table(name).reads.values()}
+    sites = {*config["sites"], *shown}
     for claim in claims:
         for name in (*claim.queries, *filter(None, [claim.number])):
             query = queries[name]
@@ -105,7 +111,7 @@ def _check_places(config: Config, claims: Iterable[Claim], queries: Mapping[str,
                         "which is no key of the configuration"
                     )
             for site in query.site if query.result else ():
-                if site not in config["sites"]:
+                if site not in sites:
                     raise ClaimsError(
                         f"{claim.claim_id}: its query '{name}' asks the site '{site}', which the "
                         "configuration does not measure"
@@ -173,6 +179,8 @@ def timings(config: Config, evidence: Iterable[Mapping[str, Any]]) -> dict[str, 
         for root in _roots(known, queries[one["query"]].result):
             for rule in RUNS.get(root, ()):
                 paths[f"results/timing/{rule}/{of}.tsv"] = None
+            for rule in RUNS_OF_PROMPT_LISTS.get(root, ()):
+                paths[f"results/timing/{rule}/{of.removesuffix('_' + one['site'])}.tsv"] = None
     return {name: list(paths) for name, paths in found.items()}
 
 

@@ -58,6 +58,8 @@ MEANINGS = {
         "end of the 95% prompt bootstrap",
         *(f"{area}_{end}" for area in ("cpr", "cmd", "average") for end in ("low", "high")),
     ),
+    "area": "cpr, cmd or average",
+    "f": "share of the gap between clean and corrupted metric, a fraction",
     "value": "mean or median over prompts, or what a statistic is worth",
     **holding("end of the 95% prompt bootstrap", "ci_low", "ci_high"),
     **holding("smallest or largest of a prompt", "lowest", "highest"),
@@ -155,6 +157,9 @@ MEASURED = {
     "truth_rounding estimate_rounding floor cause",
     "circuit_summary": "method selection n_prompts cpr cpr_low cpr_high cmd cmd_low "
     "cmd_high average average_low average_high",
+    "circuit_differences": "first second selection area first_value second_value difference "
+    "ci_low ci_high n_prompts",
+    "circuit_curve": "method selection n_prompts level n_edges f",
     "frontier": "estimator cost n_prompts error ci_low ci_high n_components seconds "
     "seconds_per_component forward_equivalents on_frontier break_even device threads",
     "marks": f"model task corruption {_PAIR} q survives",

@@ -114,10 +114,15 @@ class Evidence:
         return self._of_settings(query)
 
     def _of_settings(self, query: Query) -> list[Number]:
+        """One number a setting, none of one without any row: its model can't be asked."""
         groups: dict[object, list[Source]] = {}
         for source in self._sources.get(query.name, ()):
             groups.setdefault(None if query.together else source.setting, []).append(source)
-        return [self._of_group(query, sources) for sources in groups.values()]
+        return [
+            self._of_group(query, sources)
+            for sources in groups.values()
+            if not all(self._frame(source.path).empty for source in sources)
+        ]
 
     def _of_group(self, query: Query, sources: Sequence[Source]) -> Number:
         frames = [

@@ -15,7 +15,7 @@ STEPS = r"_(\d+)$"
 def select(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
     """The query's rows of a frame: where, pivot, derive, keep, mean_by, in this order.
 
-    ``steps`` is added beside ``estimator``: the number in its name, 1 for hvp. Raises
+    ``steps`` is added beside ``estimator`` or ``method``: the number in its name, 1 for hvp. Raises
     ``ClaimsError`` for a column or method that is not there.
     """
     try:
@@ -26,8 +26,9 @@ def select(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
 
 
 def _select(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
-    if "estimator" in frame and "steps" not in frame:
-        names = frame["estimator"].replace(to_replace="hvp", value="hvp_1")
+    method = "estimator" if "estimator" in frame else "method"
+    if method in frame and "steps" not in frame:
+        names = frame[method].replace(to_replace="hvp", value="hvp_1")
         numbers = names.str.extract(STEPS, expand=False)
         frame = frame.assign(steps=pd.Series(pd.to_numeric(numbers), dtype="float64"))
     for column, wanted in query.where.items():

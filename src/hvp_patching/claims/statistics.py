@@ -205,11 +205,15 @@ STATISTICS: dict[str, Callable[..., float]] = {
 }
 
 
+# Increasing in every row, so that the ends of the rows bound them: several rows hold at once
+OF_ENDS = ("value", "minimum", "maximum")
+
+
 def estimate(frame: pd.DataFrame, query: Query, n_resamples: int = 1000, seed: int = 0) -> Estimate:
     """The query's number of these rows, its interval and its prompts, in the query's scale.
 
     The interval is that of a prompt bootstrap, of the columns that ``interval`` names ('low
-    high'), or none. NaN without any row. Raises ``ClaimsError`` for a column that is not there.
+    high', whose smallest or largest are taken as those of the rows), or none. NaN without any row. Raises ``ClaimsError`` for a column that is not there.
     """
     if frame.empty and query.statistic not in ("count", "total"):
         return Estimate(math.nan, n=0)
@@ -244,8 +248,11 @@ def _interval(
     seed: int,
 ) -> tuple[float, float]:
     if query.interval not in ("prompts", "none"):
-        low, high = query.interval.split()
-        return value(frame[low].to_numpy()), value(frame[high].to_numpy())
+        low, high = (frame[name].to_numpy() for name in query.interval.split())
+        if query.statistic not in OF_ENDS:
+            raise ClaimsError(f"query '{query.name}': no interval of a {query.statistic} of ends")
+        function = STATISTICS[query.statistic]
+        return function(low, **options), function(high, **options)
     if query.interval == "none" or PROMPT not in frame or frame[PROMPT].nunique() < 2:
         return math.nan, math.nan
     rows = [np.flatnonzero(codes) for codes in _members(frame[PROMPT])]

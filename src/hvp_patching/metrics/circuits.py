@@ -6,8 +6,11 @@ areas of every resample are those of its own curve.
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hvp_patching.metrics.faithfulness import (
     AREAS,
@@ -18,6 +21,10 @@ from hvp_patching.metrics.faithfulness import (
 )
 
 BY = ["method", "selection"]
+DIFFERENCES = (
+    *("first", "second", "selection", "area", "first_value", "second_value", "difference"),
+    *("ci_low", "ci_high", "n_prompts"),
+)
 
 
 def circuit_summary(
@@ -46,22 +53,83 @@ def circuit_summary(
     return pd.DataFrame(rows)
 
 
+def circuit_differences(
+    values: pd.DataFrame, n_resamples: int = 1000, seed: int = 0, level: float = 0.95
+) -> pd.DataFrame:
+    """The frame ``circuit_differences``: every method's areas minus those of every other.
+
+    values: as in ``circuit_summary``, every method judged on the same prompts. One row a pair of
+    methods, selection and area, with first_value, second_value, difference and its ends: both
+    methods' areas are taken of the same resampled prompts. Ends are NaN as in ``circuit_summary``.
+    FaithfulnessError as there, and where two methods were judged on different prompts.
+    Appendix E.8.
+    """
+    groups = dict(list(values.groupby(BY, sort=False)))
+    if len({tuple(sorted(set(group["prompt_id"]))) for group in groups.values()}) > 1:
+        raise FaithfulnessError("two methods' circuits are of different prompts; judge them again")
+    summary = circuit_summary(values, 1, seed).set_index(BY)
+    drawn = {key: _resampled(group, n_resamples, seed) for key, group in groups.items()}
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    rows = []
+    for (first, selection), (second, other) in permutations(groups, 2):
+        ours, theirs = drawn[first, selection], drawn[second, other]
+        for area in AREAS if selection == other else ():
+            low, high = np.nan, np.nan
+            if ours is not None and theirs is not None:
+                low, high = np.quantile(ours[area] - theirs[area], tails)
+            first_value, second_value = (
+                summary.loc[(name, selection), area] for name in (first, second)
+            )
+            names = (first, second, selection, area)
+            found = (first_value, second_value, first_value - second_value, low, high)
+            rows.append((*names, *found, summary.loc[(first, selection), "n_prompts"]))
+    return pd.DataFrame(rows, columns=DIFFERENCES)
+
+
+def circuit_curve(values: pd.DataFrame) -> pd.DataFrame:
+    """The frame ``circuit_curve``: f of every method and selection at each level, and n_prompts.
+
+    values: as in ``circuit_summary``; FaithfulnessError as in ``faithfulness_curve``.
+    """
+    curves = [
+        faithfulness_curve(group).assign(
+            **dict(zip(BY, key, strict=True)), n_prompts=group["prompt_id"].nunique()
+        )
+        for key, group in values.groupby(BY, sort=False)
+    ]
+    return pd.concat(curves, ignore_index=True)[[*BY, "n_prompts", "level", "n_edges", "f"]]
+
+
 def _intervals(
     group: pd.DataFrame, n_resamples: int, seed: int, level: float
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of the areas, prompts in the order of their names."""
+    """Percentile intervals of the areas."""
+    sampled = _resampled(group, n_resamples, seed)
+    if sampled is None:
+        return dict.fromkeys(AREAS, (np.nan, np.nan))
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    found = {area: np.quantile(values, tails) for area, values in sampled.items()}
+    return {area: (float(low), float(high)) for area, (low, high) in found.items()}
+
+
+def _resampled(
+    group: pd.DataFrame, n_resamples: int, seed: int
+) -> dict[str, NDArray[np.float64]] | None:
+    """The areas of resampled prompts, in the order of their names; None where there are none.
+
+    The same number of prompts is drawn alike, so that two methods' areas are of the same draws.
+    """
     table = group.pivot(index="prompt_id", columns="level", values="m").sort_index()
     if bool(table.isna().any(axis=None)):
         raise FaithfulnessError("a prompt lacks a level of the circuits; judge all on each prompt")
     n = len(table)
-    nothing = dict.fromkeys(AREAS, (np.nan, np.nan))
     if n == 1:
-        return nothing
+        return None
     ends = group.groupby("prompt_id", sort=True)[["m_clean", "m_corrupted"]].first().to_numpy()
     drawn = np.random.default_rng(seed).integers(n, size=(n_resamples, n))
     m, (clean, corrupted) = table.to_numpy()[drawn].mean(1), ends[drawn].mean(1).T
     if bool((clean == corrupted).any()):
-        return nothing
+        return None
     f = (m - corrupted[:, None]) / (clean - corrupted)[:, None]
     levels = table.columns.to_numpy(float)
     sampled = (
@@ -69,6 +137,4 @@ def _intervals(
         np.trapezoid(np.abs(1 - f), levels, axis=1),
         f.mean(1),
     )
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    found = (np.quantile(values, tails) for values in sampled)
-    return {area: (float(a), float(b)) for area, (a, b) in zip(AREAS, found, strict=True)}
+    return dict(zip(AREAS, sampled, strict=True))

@@ -57,3 +57,19 @@ def test_a_column_that_is_not_there_is_named():
     derived = Query("q", "", pivot=query.pivot, derive={"d": "hvp - ap"})
     with pytest.raises(ClaimsError, match=r"its table has no .*hvp"):
         select(frame, derived)
+
+
+def test_ends_of_several_rows_are_those_of_the_row_that_decides():
+    frame = pd.DataFrame({"x": [0.4, 0.2], "low": [-0.1, 0.1], "high": [0.6, 0.3]})
+    query = Query("q", "", statistic="minimum", of={"x": "x"}, interval="low high")
+    found = estimate(frame, query)
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, -0.1, 0.3))
+    with pytest.raises(ClaimsError, match="no interval of a mean of ends"):
+        estimate(frame, Query("q", "", statistic="mean", of={"x": "x"}, interval="low high"))
+
+
+def test_steps_are_read_off_the_names_of_methods_too():
+    frame = pd.DataFrame({"method": ["eap", "ms_hvp_joint_5"]})
+    assert select(frame, Query("q", ""))["steps"].tolist() == pytest.approx(
+        [np.nan, 5], nan_ok=True
+    )

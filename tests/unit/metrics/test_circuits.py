@@ -4,7 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hvp_patching.metrics.circuits import circuit_summary
+from hvp_patching.metrics.circuits import (
+    circuit_curve,
+    circuit_differences,
+    circuit_summary,
+)
 from hvp_patching.metrics.faithfulness import FaithfulnessError
 
 
@@ -65,3 +69,37 @@ def test_a_missing_level_or_column_is_refused() -> None:
         circuit_summary(frame.iloc[:-1])
     with pytest.raises(FaithfulnessError, match="lack the column 'selection'"):
         circuit_summary(frame.drop(columns="selection"))
+
+
+def both(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> pd.DataFrame:
+    clean = [2.0, 6.0]
+    methods = {"eap": theirs, "exact": ours}
+    return pd.concat([values(m, clean).assign(method=name) for name, m in methods.items()])
+
+
+def test_differences_are_of_the_same_resamples() -> None:
+    theirs = {"a": [1.0, 2.0], "b": [5.0, 6.0]}
+    ours = {name: [m[0] + 0.5 * m[1], m[1]] for name, m in theirs.items()}  # f is higher by 1/2
+    found = circuit_differences(both(ours, theirs), n_resamples=500)
+    assert len(found) == 6  # two ordered pairs, three areas
+    row = found[(found["first"] == "exact") & (found["area"] == "average")].iloc[0]
+    assert row["difference"] == pytest.approx(0.25)  # the mean of 1/2 and 0
+    assert [row["ci_low"], row["ci_high"]] == pytest.approx([0.25, 0.25])  # in every resample
+    assert row["n_prompts"] == 2
+    back = found[(found["first"] == "eap") & (found["area"] == "average")].iloc[0]
+    assert back["difference"] == pytest.approx(-row["difference"])
+
+
+def test_differences_between_different_prompts_are_refused() -> None:
+    m = {"a": [1.0, 2.0], "b": [5.0, 6.0]}
+    frame = both(m, m)
+    frame.loc[(frame["method"] == "eap") & (frame["prompt_id"] == "b"), "prompt_id"] = "c"
+    with pytest.raises(FaithfulnessError, match="different prompts"):
+        circuit_differences(frame, n_resamples=10)
+
+
+def test_the_curve_is_the_share_of_the_gap_at_each_level() -> None:
+    curve = circuit_curve(values({"a": [1.0, 2.0], "b": [5.0, 6.0]}, clean=[2.0, 6.0]))
+    assert curve["f"].tolist() == pytest.approx([6 / 8, 1.0])
+    assert curve["level"].tolist() == [0.5, 1.0]
+    assert set(curve["n_prompts"]) == {2}
