@@ -11,7 +11,7 @@ from choices import ALL_COMPONENTS, CIRCUITS, PROBES, SWEEP, TOP
 Config = Mapping[str, Any]
 # On which prompts of its setting each result is measured; analyses follow what they read.
 MEASURED_FOR = {
-    **dict.fromkeys(("truth", "top", "accuracy"), TOP),
+    **dict.fromkeys(("truth", "top", "hessians", "accuracy"), TOP),
     **dict.fromkeys(("scores", "ranking_scores", "attention", "roles"), ALL_COMPONENTS),
     "sweep": SWEEP,
     "probes": PROBES,
@@ -62,7 +62,12 @@ def analyses(config: Config) -> dict[str, Analysis]:
         "paired": Analysis(
             "paired.paired",
             ("top_errors",),
-            {"references": ["ap", "ig_10", "ms_hvp_5"], **resamples},
+            {"references": ["ap", "ig_10"], **resamples},
+        ),
+        "hessian_errors": Analysis("sweep.sweep_errors", ("hessians",), top_k),
+        "hessian_summary": Analysis("summary.summarize_errors", ("hessian_errors",), resamples),
+        "hessian_paired": Analysis(
+            "paired.paired", ("hessian_errors",), {"references": ["ap", "ms_hvp_5"], **resamples}
         ),
         "sweep_errors": Analysis("sweep.sweep_errors", ("sweep",), top_k),
         "sweep_summary": Analysis("summary.summarize", ("sweep_errors",), resamples),
@@ -126,7 +131,7 @@ def overall(config: Config) -> dict[str, Overall]:
     return {
         "marks_table2": Overall("paired.marks", ("paired",), beside_ap, "table2"),
         "marks_table8": Overall("paired.marks", ("paired",), equal_cost, "table2"),
-        "marks_table9": Overall("paired.marks", ("paired",), beside_ms_hvp, "table9"),
+        "marks_table9": Overall("paired.marks", ("hessian_paired",), beside_ms_hvp, "table9"),
         "marks_table10": Overall(
             "paired.marks",
             ("overlap_paired",),

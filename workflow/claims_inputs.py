@@ -39,6 +39,7 @@ RUNS = {
     "scores": ("compute_jets",),
     "ranking_scores": ("compute_ranking_jets",),
     "top": ("compute_truth", "compute_top"),
+    "hessians": ("compute_truth", "compute_hessians"),
     "sweep": ("compute_truth", "compute_sweep"),
     "convergence_sweep": ("compute_truth", "compute_convergence"),
     "probes": ("compute_probes",),

@@ -21,6 +21,7 @@ PATHS = {
     "ranking_jets": f"results/ranking_jets/{SETTING}.parquet",  # many nodes, every component
     "ranking_scores": f"results/ranking_scores/{SETTING}.parquet",
     "top": f"results/top/{SETTING}.parquet",  # Table 2's estimators, largest effects alone
+    "hessians": f"results/hessians/{SETTING}.parquet",  # Table 9's, the same components
     "probes": f"results/probes/{SETTING}.parquet",  # Hessian–vector products
     "sweep": f"results/sweeps/{SETTING}.parquet",  # very many estimators, the same components
     "convergence_sweep": f"results/convergence/{SETTING}.parquet",  # many steps, two precisions

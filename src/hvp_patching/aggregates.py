@@ -19,6 +19,7 @@ from hvp_patching.frames import (
     CONVERGENCE_SWEEP,
     COSTS,
     FEATURE_SCORES,
+    HESSIANS,
     PROBES,
     PROMPT,
     PROMPTS,
@@ -44,7 +45,7 @@ FAITHFULNESS = Frame(
 )
 READ = (
     *(PROMPTS, SCORES, RANKING_SCORES, TOP, SWEEP, CONVERGENCE_SWEEP, PROBES, ROLE_SCORES),
-    *(COSTS, ACCURACY, MODEL, FAITHFULNESS, FEATURE_SCORES, AUTOENCODERS),
+    *(COSTS, ACCURACY, MODEL, FAITHFULNESS, FEATURE_SCORES, AUTOENCODERS, HESSIANS),
 )
 _SIGNS = [sign + sure for sign in ("lower", "higher") for sure in ("", "_sure", "_survives")]
 MEANINGS = {
@@ -124,6 +125,9 @@ MEASURED = {
     "paired": _PAIR,
     "top_errors": "prompt_id estimator cost top_k_relative_error",
     "sweep_errors": "prompt_id estimator cost top_k_relative_error",
+    "hessian_errors": "prompt_id estimator cost top_k_relative_error",
+    "hessian_summary": _METHOD,
+    "hessian_paired": _PAIR,
     "sweep_summary": _METHOD,
     "steepest_rise": f"{_ROW} estimator steps error",
     "overlap": "prompt_id estimator k overlap",

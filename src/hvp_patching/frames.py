@@ -78,6 +78,7 @@ SWEEP = Frame(
 )
 RANKING_SCORES = replace(SCORES, name="ranking_scores")  # of more estimators
 TOP = replace(SWEEP, name="top")  # of fewer
+HESSIANS = replace(SWEEP, name="hessians")  # of integrated Hessians
 FEATURE_SCORES = Frame(  # the index is the number of a feature of the layer's autoencoder
     "feature_scores",
     SCORE

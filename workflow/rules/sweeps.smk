@@ -3,6 +3,7 @@
 from choices import (
     SWEEP,
     TOP,
+    hessian_estimators,
     named_baselines,
     prompts_for,
     sweep_estimators,
@@ -12,20 +13,20 @@ from code_inputs import script_code
 from grammar import SETTING, STORE, log_of, path_of, timing_of
 
 # Estimators of the components of largest effect, which the top-k error needs, and on how many
-# prompts: those of the tables, and very many for the figures of error against cost.
+# prompts: those of Tables 2 and 8, those of Table 9, and very many for the figures of error
+# against cost.
 SWEEPS = {
-    "top": (TOP, lambda wildcards: top_estimators(config, wildcards)),
-    "sweep": (SWEEP, lambda wildcards: sweep_estimators(config)),
+    "top": (TOP, top_estimators(config)),
+    "hessians": (TOP, hessian_estimators(config)),
+    "sweep": (SWEEP, sweep_estimators(config)),
 }
-for sweep, (need, estimators_of) in SWEEPS.items():
+for sweep, (need, estimators) in SWEEPS.items():
 
     rule:
         name:
             f"compute_{sweep}"
         input:
-            code=lambda wildcards, chosen=estimators_of: script_code(
-                "compute_sweep", *named_baselines(chosen(wildcards))
-            ),
+            code=script_code("compute_sweep", *named_baselines(estimators)),
             model=path_of("weights"),
             prompts=path_of("prompts"),
             truth=path_of("truth"),
@@ -44,7 +45,7 @@ for sweep, (need, estimators_of) in SWEEPS.items():
             device=config["engine"]["device"],
             check=config["check"],
         params:
-            estimators=estimators_of,
+            estimators=estimators,
             n_prompts=prompts_for(config, need),
             top_k=config["metrics"]["top_k"],
             direction=config["direction"],

@@ -107,7 +107,7 @@ def _layers() -> pd.DataFrame:
 def made_up(result: str, seed: int) -> pd.DataFrame:
     """A frame with the columns that queries ask of a result."""
     rng = np.random.default_rng(seed)
-    if result in ("top_errors", "sweep_errors"):
+    if result in ("top_errors", "sweep_errors", "hessian_errors"):
         return _by_method("top_k_relative_error", rng)
     if result == "errors":
         return _by_method("median_relative_error", rng)

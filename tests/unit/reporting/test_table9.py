@@ -34,7 +34,7 @@ def made(show, each):
         means = each(table, summarize, n_resamples=n_resamples)
         found = marks(pairs, ["ap", *IHS], "ms_hvp_5")
         own = {"marks_table9": found, "tally_ih": tally(found, IHS, "ms_hvp_5")}
-        return show("table9", summary=means, paired=pairs, **own)
+        return show("table9", hessian_summary=means, hessian_paired=pairs, **own)
 
     return make
 

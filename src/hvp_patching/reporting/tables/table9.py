@@ -35,8 +35,8 @@ def rows(results: Results) -> Iterator[Record]:
     p, q and verdict are the estimator's against MS-HVP; one that was not measured has no line.
     """
     marked = records_by_key(results["marks_table9"], (*KEY, "first"), "Table 9")
-    pairs = by_setting(results["paired"])
-    for setting, group in by_setting(results["summary"]).items():
+    pairs = by_setting(results["hessian_paired"])
+    for setting, group in by_setting(results["hessian_summary"]).items():
         swept = records_by_key(group, ("estimator",), str(setting))
         paired = records_by_key(pairs[setting], ("first", "second"), str(setting))
         for needed in (AP, REFERENCE):
@@ -112,7 +112,7 @@ _MARKS = {"marks_table9": "", "tally_ih": ""}
 TABLE = Table(
     name="table9",
     settings="table9",
-    reads={"summary": "attn_heads", "paired": "attn_heads", **_MARKS},
+    reads={"hessian_summary": "attn_heads", "hessian_paired": "attn_heads", **_MARKS},
     columns="model task corruption estimator cost n_prompts top5_rel_error_pct vs_ap_pp "
     "p_vs_ms_hvp q_vs_ms_hvp decidable survives verdict_vs_ms_hvp published_pct "
     "published_abs_vs_ap_pp",
