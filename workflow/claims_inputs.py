@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analyses import analyses, needs_of, overall
-from artefacts import TABLES, result_files, settings_of
+from artefacts import TABLES, load_table, result_files, settings_of
 from choices import NEEDS, TOP, n_prompts
 from code_inputs import ROOT, project_file
 from config_check import Validator

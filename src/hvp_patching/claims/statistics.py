@@ -213,7 +213,8 @@ def estimate(frame: pd.DataFrame, query: Query, n_resamples: int = 1000, seed: i
     """The query's number of these rows, its interval and its prompts, in the query's scale.
 
     The interval is that of a prompt bootstrap, of the columns that ``interval`` names ('low
-    high', whose smallest or largest are taken as those of the rows), or none. NaN without any row. Raises ``ClaimsError`` for a column that is not there.
+    high', whose smallest or largest are taken as those of the rows), or none. NaN without any row.
+    Raises ``ClaimsError`` for a column that is not there.
     """
     if frame.empty and query.statistic not in ("count", "total"):
         return Estimate(math.nan, n=0)

@@ -157,5 +157,15 @@ def test_shapes_are_those_of_the_papers_table():
 
 def test_nothing_is_computed_for_the_ledger_alone(queries):
     """It reads results; what runs a model is asked for by tables and figures."""
-    runs = {"truth", "jets", "ranking_jets", "top", "hessians", "sweep", "costs", "attention", "roles"}
+    runs = {
+        "truth",
+        "jets",
+        "ranking_jets",
+        "top",
+        "hessians",
+        "sweep",
+        "costs",
+        "attention",
+        "roles",
+    }
     assert not runs & {query.result for query in queries.values()}
