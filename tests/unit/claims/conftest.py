@@ -21,6 +21,7 @@ from claims_inputs import evidence_files  # noqa: E402
 
 from hvp_patching.claims.evidence import Evidence, Source  # noqa: E402
 from hvp_patching.claims.reading import Claim, Query, read_claims, read_queries  # noqa: E402
+from hvp_patching.metrics import circuits  # noqa: E402
 from hvp_patching.settings import Setting  # noqa: E402
 
 N = 12  # prompts
@@ -104,6 +105,23 @@ def _layers() -> pd.DataFrame:
     )
 
 
+def _circuits(result: str, rng: np.random.Generator) -> pd.DataFrame:
+    """Of circuits that recover more with every level, as the workflow's own analyses see them."""
+    levels = pd.DataFrame({"level": [0.01, 0.05, 0.5, 1.0], "n_edges": [1, 5, 50, 100]})
+    ends = {"selection": "signed", "m_clean": 3.0, "m_corrupted": 0.0}
+    methods = ("eap", "eap_ig_inputs_5", "hvp_input", "hvp_joint", "ms_hvp_input_5")
+    values = pd.concat(
+        levels.assign(prompt_id=prompt, method=name, n_kept=levels["n_edges"], **ends).assign(
+            m=3 * levels["level"] ** rng.uniform(0.1, 0.5)
+        )
+        for prompt in PROMPTS
+        for name in (*methods, "ms_hvp_joint_5")
+    )
+    if result == "circuit_curve":
+        return circuits.circuit_curve(values)
+    return getattr(circuits, result)(values, n_resamples=50)
+
+
 def made_up(result: str, seed: int) -> pd.DataFrame:
     """A frame with the columns that queries ask of a result."""
     rng = np.random.default_rng(seed)
@@ -119,6 +137,8 @@ def made_up(result: str, seed: int) -> pd.DataFrame:
         return _components(rng)
     if result == "probes":
         return _probes(rng)
+    if result.startswith("circuit_"):
+        return _circuits(result, rng)
     if result in ("layers", "lipschitz_layers"):
         return _layers()
     steps = np.array([1, 2, 4, 8, 16, 32, 64])
@@ -141,6 +161,10 @@ def made_up(result: str, seed: int) -> pd.DataFrame:
         "absolute_errors": {"estimator": ["ap", "hvp"], "reduction": [np.nan, 0.5]}
         | {"reduction_low": [np.nan, 0.4], "reduction_high": [np.nan, 0.6], "n_prompts": N},
         "prefix": {"n_prompts": np.arange(1, 47), "reduction": 0.7},
+        "feature_errors": {"layer": [12, 12, 22, 22], "estimator": ["ap", "hvp"] * 2}
+        | {"mae": [1.0, 0.2, 2.0, 0.3], "correlation": [0.98, 0.9995, 0.97, 0.9999]}
+        | {"reduction": [np.nan, 0.8, np.nan, 0.85], "reduction_low": [np.nan, 0.7] * 2}
+        | {"reduction_high": [np.nan, 0.9] * 2, "n_prompts": N},
         "frontier": {"estimator": ["ap", "hvp", "ms_hvp_5", "ig_10"], "n_components": 24}
         | {"seconds": [1.0, 2.9, 10.0, 5.0]},
     }

@@ -114,9 +114,19 @@ def test_a_definition(claims, queries, evidence):
 
 
 def test_what_waits_names_its_artefact(claims, queries, evidence):
-    found = verdict(claims["C354"], queries, evidence)
+    found = verdict(claims["C188"], queries, evidence)
     assert (found.scope, found.word) == ("not run", "not run")
-    assert "table17" in found.reason
+    assert "table14" in found.reason
+
+
+def test_a_model_without_a_result_has_no_part(claims, queries, of_frame, tmp_path):
+    """A model that does not do the task has no circuits: an empty table."""
+    rows = pd.DataFrame({"first": ["eap_ig_inputs_5"], "second": "eap", "selection": "signed"})
+    rows = rows.assign(area="cmd", difference=0.3, ci_low=0.2, ci_high=0.4, n_prompts=50)
+    frames = {"a/mcqa": rows[:0], "b/mcqa": rows}
+    assert judged(claims["C301"], queries, of_frame, tmp_path, frames).word.startswith("holds (1")
+    nobody = judged(claims["C301"], queries, of_frame, tmp_path, {"a/mcqa": rows[:0]})
+    assert (nobody.scope, nobody.word) == ("not run", "not run")
 
 
 def test_a_profile_without_the_setting_runs_nothing(claims, queries, of_frame, tmp_path):

@@ -121,7 +121,7 @@ def test_both_files_are_written(written, tmp_path):
     pairs = paired(own, ["ap", "ms_hvp_5"], n_resamples=50)
     setting = {"model": "m", "task": "ioi", "corruption": ""}
     found = marks(pairs.assign(**setting), ["ap", *IHS], "ms_hvp_5")
-    frames = {"summary": summarize(own), "paired": pairs}
+    frames = {"hessian_summary": summarize(own), "hessian_paired": pairs}
     frames["marks_table9"] = found
     frames["tally_ih"] = tally(found, IHS, "ms_hvp_5")
     for name, frame in frames.items():
