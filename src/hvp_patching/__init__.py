@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hvp_patching.baselines.second_order_share import joint_expansion, second_order_share
     from hvp_patching.circuits.faithfulness import faithfulness
     from hvp_patching.circuits.scores import edge_scores
+    from hvp_patching.features import SparseAutoencoder, feature_jets, load_autoencoder
     from hvp_patching.models import from_huggingface, list_models, load_model
     from hvp_patching.paths import (
         Jets,
@@ -53,6 +54,7 @@ __all__ = [
     "Metric",
     "Patch",
     "PromptPair",
+    "SparseAutoencoder",
     "TokenPair",
     "activation_patching",
     "as_token_pair",
@@ -62,6 +64,7 @@ __all__ = [
     "edge_scores",
     "estimators",
     "faithfulness",
+    "feature_jets",
     "from_huggingface",
     "gauss_newton",
     "gim",
@@ -71,6 +74,7 @@ __all__ = [
     "joint_expansion",
     "lipschitz_estimates",
     "list_models",
+    "load_autoencoder",
     "load_model",
     "local_curvature",
     "logit_difference",
@@ -101,6 +105,7 @@ _HOMES = {
     ),
     "circuits.faithfulness": ("faithfulness",),
     "circuits.scores": ("edge_scores",),
+    "features": ("SparseAutoencoder", "feature_jets", "load_autoencoder"),
     "models": ("from_huggingface", "list_models", "load_model"),
     "paths": (
         "Jets",
