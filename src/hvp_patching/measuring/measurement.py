@@ -13,6 +13,7 @@ import pandas as pd
 
 from hvp_patching.checking import Check, Exact, Subject
 from hvp_patching.models import load_model
+from hvp_patching.models.identity import shared_identities
 from hvp_patching.paths.base_run import shared_base_runs
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, no_progress
 from hvp_patching.prompts import read_prompts
@@ -57,12 +58,12 @@ class Measurement:
         return self.load(self.dtype)
 
     def each(self) -> Iterator[Subject]:
-        """Every prompt in turn, as what is measured and checked; they share unpatched runs."""
+        """Every prompt in turn, as what is measured and checked; runs and identity are shared."""
         exact = Exact(self.model, self.load)
         for number, tokens in enumerate(self.prompts, 1):
             logging.info("%s (%d of %d)", tokens.prompt_id, number, len(self.prompts))
             how = (self.site, self.direction, self.backend, self.memory)
-            with shared_base_runs():
+            with shared_base_runs(), shared_identities():
                 yield Subject(self.model, exact, tokens, *how)
             self.advance(number - self.done)
 

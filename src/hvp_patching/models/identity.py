@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import xxhash
@@ -35,6 +38,23 @@ def record_identity(model: Any, identity: str) -> None:
     model.hvp_fingerprint = fingerprint(model)
 
 
+# The identities that were told while `shared_identities` is open.
+_SHARED: ContextVar[WeakKeyDictionary[Any, str] | None] = ContextVar("identities", default=None)
+
+
+@contextmanager
+def shared_identities() -> Iterator[None]:
+    """Inside, the weights of a model are read once, when its identity is first asked for.
+
+    For callers that know the model stays as it is, as those of `shared_base_runs`.
+    """
+    token = _SHARED.set(WeakKeyDictionary())
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
 def current_identity(model: Any) -> str:
     """The identity of a wrapped model's weights as they are now.
 
@@ -42,6 +62,15 @@ def current_identity(model: Any) -> str:
     edit, once a weight was changed in place or replaced, or the configuration was changed. Reads
     every weight once (about 10 GB/s on a CPU). Raises ModelError for a model without identity.
     """
+    shared = _SHARED.get()
+    if shared is None:
+        return _identity_now(model)
+    if model not in shared:
+        shared[model] = _identity_now(model)
+    return shared[model]
+
+
+def _identity_now(model: Any) -> str:
     identity = getattr(model, "hvp_identity", None)
     if identity is None:
         raise ModelError(

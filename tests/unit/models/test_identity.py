@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hvp_patching.models import ModelError, from_huggingface, load_model
-from hvp_patching.models.identity import current_identity
+from hvp_patching.models.identity import current_identity, shared_identities
 from hvp_patching.models.tiny import FAMILIES, build_tiny
 
 IDS = torch.tensor([[5, 6, 7, 8]])
@@ -76,3 +76,15 @@ def test_a_replaced_weight_and_a_changed_configuration_count() -> None:
 def test_a_model_without_identity_is_told_how_to_get_one() -> None:
     with pytest.raises(ModelError, match=r"carries no hvp_identity.*hvp_patching\.load_model"):
         current_identity(SimpleNamespace())
+
+
+def test_an_identity_is_read_once_where_the_caller_says_so_and_anew_behind_it() -> None:
+    model, other = (load_model("tiny-gpt2", device="cpu") for _ in range(2))
+    weight = next(iter(model.blocks[1].mlp.parameters()))
+    with shared_identities():
+        assert current_identity(model) == model.hvp_identity
+        weight.data.mul_(1.5)
+        assert current_identity(model) == model.hvp_identity  # the caller promised
+        next(iter(other.parameters())).data.mul_(2)
+        assert current_identity(other) != other.hvp_identity  # its own, not the first one's
+    assert current_identity(model) != model.hvp_identity
