@@ -7,6 +7,7 @@ areas of every resample are those of its own curve.
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,10 +65,10 @@ def circuit_differences(
     FaithfulnessError as there, and where two methods were judged on different prompts.
     Appendix E.8.
     """
-    groups = dict(list(values.groupby(BY, sort=False)))
+    groups: dict[Any, pd.DataFrame] = dict(list(values.groupby(BY, sort=False)))
     if len({tuple(sorted(set(group["prompt_id"]))) for group in groups.values()}) > 1:
         raise FaithfulnessError("two methods' circuits are of different prompts; judge them again")
-    summary = circuit_summary(values, 1, seed).set_index(BY)
+    summary: dict[Any, Any] = circuit_summary(values, 1, seed).set_index(BY).to_dict("index")
     drawn = {key: _resampled(group, n_resamples, seed) for key, group in groups.items()}
     tails = [(1 - level) / 2, (1 + level) / 2]
     rows = []
@@ -77,12 +78,10 @@ def circuit_differences(
             low, high = np.nan, np.nan
             if ours is not None and theirs is not None:
                 low, high = np.quantile(ours[area] - theirs[area], tails)
-            first_value, second_value = (
-                summary.loc[(name, selection), area] for name in (first, second)
-            )
+            first_value, second_value = (summary[name, selection][area] for name in (first, second))
             names = (first, second, selection, area)
             found = (first_value, second_value, first_value - second_value, low, high)
-            rows.append((*names, *found, summary.loc[(first, selection), "n_prompts"]))
+            rows.append((*names, *found, summary[first, selection]["n_prompts"]))
     return pd.DataFrame(rows, columns=DIFFERENCES)
 
 
@@ -93,9 +92,9 @@ def circuit_curve(values: pd.DataFrame) -> pd.DataFrame:
     """
     curves = [
         faithfulness_curve(group).assign(
-            **dict(zip(BY, key, strict=True)), n_prompts=group["prompt_id"].nunique()
+            method=method, selection=selection, n_prompts=group["prompt_id"].nunique()
         )
-        for key, group in values.groupby(BY, sort=False)
+        for (method, selection), group in values.groupby(BY, sort=False)
     ]
     return pd.concat(curves, ignore_index=True)[[*BY, "n_prompts", "level", "n_edges", "f"]]
 
