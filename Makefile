@@ -61,7 +61,7 @@ all: env
 docs/dag.svg: env FORCE
 	python workflow/draw_dag.py $@
 
-tables/% figures/% results/% data/models/%: env FORCE
+tables/% figures/% results/% paper/% data/models/%: env FORCE
 	snakemake --cores $(CORES) $@
 
 .DEFAULT:
