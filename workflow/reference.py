@@ -207,9 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             required(ROOT)
             print(*(own[0] for _, own in chosen(given.files).values()))
         elif given.do == "write":
-            print(*write(given.run, given.files), sep="\n")
+            print(*write(given.run, given.files, ROOT), sep="\n")
         else:
-            found = check(given.run, given.files)
+            found = check(given.run, given.files, ROOT)
             print(*(line for one in found for line in one.lines()), sep="\n")
             counts = {verdict: 0 for verdict in dict.fromkeys(one.verdict for one in found)}
             for one in found:
