@@ -118,16 +118,23 @@ def test_generated_pieces_are_those_of_the_committed_reference(name):
     assert fill(text, pieces(ROOT), name) == text
 
 
-def test_the_readme_has_every_piece_that_is_its():
-    names = [match[2] for match in BLOCK.finditer((ROOT / "README.md").read_text())]
-    assert names == ["gallery", "budgets", "verdicts"]
+@pytest.mark.parametrize(
+    ("name", "has"),
+    [
+        ("README.md", ["gallery", "budgets", "verdicts"]),
+        ("docs/reading.md", ["reference", "errors"]),
+    ],
+)
+def test_every_page_has_the_pieces_that_are_its(name, has):
+    names = [match[2] for match in BLOCK.finditer(PAGES[name].read_text(encoding="utf-8"))]
+    assert names == has
     assert set(names) <= set(pieces(ROOT))
 
 
 def test_an_unknown_piece_and_a_lonely_mark_are_refused():
     with pytest.raises(ReportError, match="nothing makes the piece 'wish'"):
         fill("<!-- generated: wish -->\n<!-- end -->\n", {"gallery": ""})
-    for text in ("<!-- generated: gallery -->\nx\n", "x <!-- end -->"):
+    for text in ("<!-- generated: gallery -->\nx\n", "x\n<!-- end -->"):
         with pytest.raises(ReportError, match="has no partner"):
             fill(text, {"gallery": ""})
 

@@ -12,15 +12,20 @@ from pathlib import Path
 import pandas as pd
 
 from hvp_patching.reporting.article.numbers import SCOPES, outcome_word, verdict_numbers
+from hvp_patching.reporting.figures.panels import number
+from hvp_patching.reporting.names import setting_label
 from hvp_patching.reporting.page.build import spoken_minutes
 from hvp_patching.reporting.page.ledger import OUTCOMES
 from hvp_patching.reporting.reference.codecheck import FOLDER, Manifest, read_manifest
 from hvp_patching.reporting.results import ReportError
+from hvp_patching.reporting.style import method_label
+from hvp_patching.settings import Setting
 
-BLOCK = re.compile(r"(<!-- generated: ([a-z_]+) -->\n)(.*?)(<!-- end -->)", re.S)
-MARK = re.compile(r"<!-- (?:generated:.*?|end) -->")
+BLOCK = re.compile(r"(^<!-- generated: ([a-z_]+) -->\n)(.*?)(^<!-- end -->$)", re.S | re.M)
+MARK = re.compile(r"^<!-- (?:generated:.*|end) -->$", re.M)
 NONE_YET = "*Nothing yet: the reference run is not committed. `make reference` writes it from a run.*"
 COUNTS = f"{FOLDER}/results/claims_counts.csv"
+METHODS = ("ap", "hvp", "ms_hvp", "ig", "gim")  # of Table 2, in the documentation
 BUDGETS = ((5, "5 minutes"), (30, "30 minutes"), (180, "3 hours"))
 # figures of the gallery: what each says in a line
 GALLERY = {
@@ -40,6 +45,7 @@ def pieces(root: Path | str) -> dict[str, str]:
         "budgets": budgets,
         "gallery": gallery,
         "reference": reference,
+        "errors": errors,
     }
     return {name: make(root, manifest) if manifest else NONE_YET for name, make in makers.items()}
 
@@ -122,6 +128,22 @@ def gallery(root: Path, manifest: Manifest) -> str:
         lines += [f"| {' | '.join(pair)} |"]
         lines += [f"|{'---|' * len(pair)}"] if start == 0 else []
         lines += [f"| {' | '.join(below)} |"]
+    return "\n".join(lines)
+
+
+def errors(root: Path, manifest: Manifest) -> str:
+    """Table 2 in short: top-5 relative error by setting and method, in percent."""
+    frame = pd.read_csv(root / FOLDER / "tables/table2.csv", comment="#")
+    frame = frame[frame["method"].isin(METHODS) & frame["top5_rel_error_pct"].notna()]
+    lines = [
+        f"| top-5 relative error (%) | n | {' | '.join(method_label(name) for name in METHODS)} |",
+        f"|---|--:|{'--:|' * len(METHODS)}",
+    ]
+    for (model, task), rows in frame.groupby(["model", "task"], sort=False):
+        found = rows.set_index("method")["top5_rel_error_pct"]
+        cells = [number(float(found[name])) if name in found else "–" for name in METHODS]
+        name = setting_label(Setting(str(model), str(task)))
+        lines.append(f"| {name} | {rows['n_prompts'].max():.0f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -30,6 +30,10 @@ COUNTS = (
     "of,scope,verdict,count\nclaims,other models,holds,3\nclaims,other models,fails,1\n"
     "claims,not run,not run,1\nquestions,other models,holds,2\n"
 )
+ROWS = (
+    "model,task,method,n_prompts,top5_rel_error_pct\nsmollm2-135m,ioi,ap,4,1.5\n"
+    "smollm2-135m,ioi,hvp,4,2.5\n"
+)
 # the terms of RO-Crate 1.1's context that a crate of ours may use
 TERMS = {
     *("@id", "@type", "about", "author", "citation", "conformsTo", "contentSize"),
@@ -48,7 +52,7 @@ def run(tmp_path):
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
             top = TOP.format(profile="embedded")
-            body = COUNTS if file in reference.DERIVED else "model,error\na,1.5\nb,2.5\n"
+            body = COUNTS if file in reference.DERIVED else ROWS
             path.write_text(top + body if file.endswith(".csv") else f"{file}\n")
     return folder
 
@@ -270,6 +274,8 @@ def test_pieces_of_the_readme_come_from_the_reference(written):
     assert "80.0% of the paper's 5 statements have evidence" in found["verdicts"]
     assert "(reference/figures/figure3.svg)" in found["gallery"]
     assert "profile embedded, effort quick" in found["budgets"]
+    assert "| SmolLM2-135M, IOI | 4 | 1.50 | 2.50 | – | – | – |" in found["errors"]
+    assert "commit `0123abc`" in found["reference"]
     shutil.rmtree(written / "reference/figures")
     assert pieces(written)["gallery"].startswith("*Nothing yet")
     (written / "codecheck.yml").unlink()
