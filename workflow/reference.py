@@ -139,8 +139,8 @@ def facts_of(
         for key in ("profile", "effort"):
             if one.get(key) != shown[0].get(key):
                 raise ReportError(
-                    f"{path.name} has the {key} {one.get(key)}, {csvs[0].name} {shown[0].get(key)}: "
-                    "make all of one run"
+                    f"{path.name} has the {key} {one.get(key)}, {csvs[0].name} "
+                    f"{shown[0].get(key)}: make all of one run"
                 )
     profile = shown[0].get("profile", "")
     if profile not in PROFILES:

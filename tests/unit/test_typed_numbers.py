@@ -20,8 +20,8 @@ PAGES = {path.relative_to(ROOT).as_posix(): path for path in [*pages(), ROOT / "
 # code, links' targets, comments and headings' anchors say no result
 SILENT = re.compile(r"^```.*?^```$|`[^`\n]*`|<!--.*?-->|\]\([^)\s]*\)", re.M | re.S)
 UNITS = (
-    r"%|percent\b|pp\b|percentage points?|ms\b|s\b|seconds?\b|min\b|minutes?\b|h\b|hours?\b|days?\b|"
-    r"kB\b|MB\b|GB\b|TB\b|KiB\b|MiB\b|GiB\b|TiB\b|nats?\b|times\b|-?fold\b|FLOPs?\b"
+    r"%|percent\b|pp\b|percentage points?|ms\b|s\b|seconds?\b|min\b|minutes?\b|h\b|hours?\b|"
+    r"days?\b|kB\b|MB\b|GB\b|TB\b|KiB\b|MiB\b|GiB\b|TiB\b|nats?\b|times\b|-?fold\b|FLOPs?\b"
 )
 MEASURED = re.compile(
     rf"(?<![\w.])\d[\d,.]*(?:[eE][-+]?\d+)?(?:\s?(?:–|-|to|and|→)\s?\d[\d,.]*)?"

@@ -1,4 +1,4 @@
-"""Two runs' numbers, cell by cell: identical, within tolerance (which cells, how far), different."""
+"""Two runs, cell by cell: identical, within tolerance (which cells, how far), or different."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hvp_patching.files import write_text
@@ -21,14 +22,16 @@ WORKFLOW_PROFILE = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RE
 LICENCE = "https://spdx.org/licenses/Apache-2.0"
 SNAKEMAKE, RUN, AUTHORS = "#snakemake", "#reference-run", "#authors"
 WORKFLOW = "Snakefile"
-FORMATS = {
+FORMATS = MappingProxyType(
+    {
     ".csv": "text/csv",
     ".tex": "application/x-tex",
     ".pdf": "application/pdf",
     ".svg": "image/svg+xml",
     ".yml": "application/yaml",
     ".yaml": "application/yaml",
-}
+    }
+)
 
 
 def crate(

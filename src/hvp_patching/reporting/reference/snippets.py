@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -23,17 +24,21 @@ from hvp_patching.settings import Setting
 
 BLOCK = re.compile(r"(^<!-- generated: ([a-z_]+) -->\n)(.*?)(^<!-- end -->$)", re.S | re.M)
 MARK = re.compile(r"^<!-- (?:generated:.*|end) -->$", re.M)
-NONE_YET = "*Nothing yet: the reference run is not committed. `make reference` writes it from a run.*"
+NONE_YET = (
+    "*Nothing yet: the reference run is not committed. `make reference` writes it from a run.*"
+)
 COUNTS = f"{FOLDER}/results/claims_counts.csv"
 METHODS = ("ap", "hvp", "ms_hvp", "ig", "gim")  # of Table 2, in the documentation
 BUDGETS = ((5, "5 minutes"), (30, "30 minutes"), (180, "3 hours"))
 # figures of the gallery: what each says in a line
-GALLERY = {
+GALLERY = MappingProxyType(
+    {
     "figure3": "The reliability score against the true error of attribution patching.",
     "frontier": "Error against measured time, exact activation patching included.",
     "figure10": "A mis-ranked head: true effects, AP and HVP of every head.",
     "convergence": "The path methods converge to the truth, down to rounding.",
-}
+    }
+)
 
 
 def pieces(root: Path | str) -> dict[str, str]:
@@ -83,8 +88,8 @@ def verdicts(root: Path, manifest: Manifest) -> str:
     lines.append(f"| **all** | {' | '.join(f'**{cell}**' for cell in cells)} |")
     lines += [
         "",
-        f"{numbers['EvidenceShare']}% of the paper's {numbers['NumClaims']} statements have evidence "
-        f"of some kind. Counted once per measurement they are {numbers['NumQuestions']} questions.",
+        f"{numbers['EvidenceShare']}% of the paper's {numbers['NumClaims']} statements have "
+        f"evidence of some kind. Counted once per measurement they are {numbers['NumQuestions']} questions.",
     ]
     return "\n".join(lines)
 
@@ -108,8 +113,8 @@ def budgets(root: Path, manifest: Manifest) -> str:
     run = manifest.run
     lines += [
         "",
-        f"Measured on {run['hardware']}, profile {run['profile']}, effort {run['effort']}: the times "
-        f"of all jobs behind a file, added up. Everything together took "
+        f"Measured on {run['hardware']}, profile {run['profile']}, effort {run['effort']}: the "
+        f"times of all jobs behind a file, added up. Everything together took "
         f"{spoken_minutes(run['minutes'])}, since artefacts share what they read.",
     ]
     return "\n".join(lines)

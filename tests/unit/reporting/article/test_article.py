@@ -177,7 +177,8 @@ def test_what_the_paper_says_of_a_figure_stands_beside_it():
 
 
 def test_packages_are_those_that_the_fragments_name():
-    fragments = ["% a\n% needs \\usepackage{booktabs,xcolor}\nx", "% needs \\usepackage{xcolor,array}"]
+    first = "% a\n% needs \\usepackage{booktabs,xcolor}\nx"
+    fragments = [first, "% needs \\usepackage{xcolor,array}"]
     assert needed_packages(fragments) == ["booktabs", "xcolor", "array"]
 
 
@@ -272,7 +273,7 @@ def test_the_paper_compiles_with_nothing_beyond_the_page_and_always_to_the_same_
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (r"\usepackage{amsmath", r"\usepackage{nosuchthing,amsmath", "LaTeX lacks nosuchthing.sty: "),
+        (r"\usepackage{amsmath", r"\usepackage{nothing,amsmath", "LaTeX lacks nothing.sty: "),
         (r"\NumClaims{} quant", r"\NumWishes{} quant", "LaTeX stopped: Undefined control sequence"),
         ("../tables/table2.tex", "../tables/table3.tex", "LaTeX finds no ../tables/table3.tex"),
     ],
@@ -291,7 +292,7 @@ def test_what_stops_latex_is_one_line_and_no_pdf(folder, old, new, message):
 
 def test_where_latex_is_missing_the_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ReportError, match="latexmk and pdflatex not found: apt-get install latexmk"):
+    with pytest.raises(ReportError, match="latexmk and pdflatex not found: apt-get install"):
         typeset(tmp_path / "a.tex", tmp_path / "a.pdf")
 
 
