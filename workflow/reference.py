@@ -13,10 +13,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+# ruff: noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "workflow")]
 
@@ -211,9 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             found = check(given.run, given.files, ROOT)
             print(*(line for one in found for line in one.lines()), sep="\n")
-            counts = {verdict: 0 for verdict in dict.fromkeys(one.verdict for one in found)}
-            for one in found:
-                counts[one.verdict] += 1
+            counts = Counter(one.verdict for one in found)
             print(", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
             return int(any(one.verdict in FAILURES for one in found))
     except ValueError as error:

@@ -105,7 +105,9 @@ def contradictions(frame: pd.DataFrame) -> list[dict[str, str]]:
 
 def needed_packages(fragments: Iterable[str]) -> list[str]:
     """Packages that the fragments' first lines ask for, each once."""
-    found = (name for text in fragments for names in NEEDS.findall(text) for name in names.split(","))
+    found = (
+        name for text in fragments for names in NEEDS.findall(text) for name in names.split(",")
+    )
     return list(dict.fromkeys(name.strip() for name in found))
 
 

@@ -45,9 +45,7 @@ def verdict_numbers(counts: pd.DataFrame) -> dict[str, str]:
     """
     unknown = [scope for scope in dict.fromkeys(counts["scope"]) if scope not in SCOPES]
     if unknown:
-        raise ReportError(
-            f"the ledger counts the scope '{unknown[0]}'; known: {', '.join(SCOPES)}"
-        )
+        raise ReportError(f"the ledger counts the scope '{unknown[0]}'; known: {', '.join(SCOPES)}")
     found: dict[str, str] = {}
     for of, kind in KINDS.items():
         part = counts[counts["of"] == of]

@@ -8,15 +8,19 @@ from types import MappingProxyType
 from hvp_patching.reporting.results import ReportError
 
 # as mathematics; they need no further fonts
+NAMES = {
+    "αβγδεζηθ": "alpha beta gamma delta varepsilon zeta eta theta",
+    "ικλμνξπρ": "iota kappa lambda mu nu xi pi rho",
+    "στυφχψω": "sigma tau upsilon varphi chi psi omega",
+    "ΓΔΘΛΞΠΣΦΨΩ": "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega",
+}
 SIGNS = MappingProxyType(
     {
-        **dict(zip("αβγδεζηθικλμνξπρστυφχψω", (
-            r"\alpha \beta \gamma \delta \varepsilon \zeta \eta \theta \iota \kappa \lambda \mu "
-            r"\nu \xi \pi \rho \sigma \tau \upsilon \varphi \chi \psi \omega"
-        ).split(), strict=True)),
-        **dict(zip("ΓΔΘΛΞΠΣΦΨΩ", (
-            r"\Gamma \Delta \Theta \Lambda \Xi \Pi \Sigma \Phi \Psi \Omega"
-        ).split(), strict=True)),
+        **{
+            sign: rf"\{name}"
+            for letters, names in NAMES.items()
+            for sign, name in zip(letters, names.split(), strict=True)
+        },
         **{sign: rf"{{}}^{{{digit}}}" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
         **{sign: rf"{{}}_{{{digit}}}" for digit, sign in enumerate("₀₁₂₃₄₅₆₇₈₉")},
         "⁻": r"{}^{-}",

@@ -114,9 +114,7 @@ def _read(path: Path) -> tuple[dict[str, str], pd.DataFrame]:
     return stated, pd.read_csv(body, dtype=str, keep_default_na=False)
 
 
-def _paired(
-    ours: pd.DataFrame, theirs: pd.DataFrame
-) -> tuple[list[str], Sequence[int] | None]:
+def _paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[list[str], Sequence[int] | None]:
     """A label for each row of ours, and the row of theirs beside it; None where rows lack."""
     of_ledger = "claim_id" in ours  # whose source is an answer, not a name
     keys = [key for key in KEYS if key in ours and not (of_ledger and key == "source")]

@@ -24,12 +24,12 @@ SNAKEMAKE, RUN, AUTHORS = "#snakemake", "#reference-run", "#authors"
 WORKFLOW = "Snakefile"
 FORMATS = MappingProxyType(
     {
-    ".csv": "text/csv",
-    ".tex": "application/x-tex",
-    ".pdf": "application/pdf",
-    ".svg": "image/svg+xml",
-    ".yml": "application/yaml",
-    ".yaml": "application/yaml",
+        ".csv": "text/csv",
+        ".tex": "application/x-tex",
+        ".pdf": "application/pdf",
+        ".svg": "image/svg+xml",
+        ".yml": "application/yaml",
+        ".yaml": "application/yaml",
     }
 )
 
@@ -86,8 +86,10 @@ def crate(
         "conformsTo": _ref(CONFORMS),
         "about": _ref("./"),
     }
-    people = [{"@id": f"#{one['name'].replace(' ', '-')}", "@type": "Person"} | one
-              for one in paper["authors"]]
+    people = [
+        {"@id": f"#{one['name'].replace(' ', '-')}", "@type": "Person"} | one
+        for one in paper["authors"]
+    ]
     article = {
         "@id": paper["reference"],
         "@type": "ScholarlyArticle",
@@ -98,8 +100,12 @@ def crate(
         {"@id": AUTHORS, "@type": "Organization", "name": "The hvp-patching authors"},
         {"@id": LICENCE, "@type": "CreativeWork", "name": "Apache License 2.0"},
         {"@id": WORKFLOW_PROFILE, "@type": "CreativeWork", "name": "ComputationalWorkflow"},
-        {"@id": SNAKEMAKE, "@type": "ComputerLanguage", "name": "Snakemake",
-         "url": "https://snakemake.readthedocs.io"},
+        {
+            "@id": SNAKEMAKE,
+            "@type": "ComputerLanguage",
+            "name": "Snakemake",
+            "url": "https://snakemake.readthedocs.io",
+        },
     ]
     graph = [descriptor, dataset, workflow, *inputs, *results, action, article, *people, *others]
     return {"@context": CONTEXT, "@graph": graph}

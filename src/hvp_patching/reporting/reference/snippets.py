@@ -33,10 +33,10 @@ BUDGETS = ((5, "5 minutes"), (30, "30 minutes"), (180, "3 hours"))
 # figures of the gallery: what each says in a line
 GALLERY = MappingProxyType(
     {
-    "figure3": "The reliability score against the true error of attribution patching.",
-    "frontier": "Error against measured time, exact activation patching included.",
-    "figure10": "A mis-ranked head: true effects, AP and HVP of every head.",
-    "convergence": "The path methods converge to the truth, down to rounding.",
+        "figure3": "The reliability score against the true error of attribution patching.",
+        "frontier": "Error against measured time, exact activation patching included.",
+        "figure10": "A mis-ranked head: true effects, AP and HVP of every head.",
+        "convergence": "The path methods converge to the truth, down to rounding.",
     }
 )
 
@@ -89,7 +89,8 @@ def verdicts(root: Path, manifest: Manifest) -> str:
     lines += [
         "",
         f"{numbers['EvidenceShare']}% of the paper's {numbers['NumClaims']} statements have "
-        f"evidence of some kind. Counted once per measurement they are {numbers['NumQuestions']} questions.",
+        "evidence of some kind. Counted once per measurement they are "
+        f"{numbers['NumQuestions']} questions.",
     ]
     return "\n".join(lines)
 

@@ -19,6 +19,7 @@ from hvp_patching.reporting.reference.agreement import (
 TOP = (
     "# profile: embedded; effort: quick\n# models: a, b\n# prompts: a/ioi: 4\n# commit: {commit}\n"
 )
+OTHER = TOP.format(commit="fedcba (modified)")
 ROWS = "model,method,error_pct,n_prompts,verdict,seconds\na,ap,12.5,4,worse,1.5\nb,ap,0.25,4,,2.5\n"
 
 
@@ -26,7 +27,7 @@ ROWS = "model,method,error_pct,n_prompts,verdict,seconds\na,ap,12.5,4,worse,1.5\
 def pair(tmp_path):
     """A reference and a run's file with changes of the text; the agreement of the two."""
 
-    def make(*changes, top=TOP.format(commit="fedcba (modified)")):
+    def make(*changes, top=OTHER):
         reference, found = tmp_path / "reference.csv", tmp_path / "found.csv"
         reference.write_text(TOP.format(commit="0123abc") + ROWS)
         text = ROWS
@@ -42,9 +43,7 @@ def pair(tmp_path):
 def test_the_same_cells_are_identical_whatever_the_commit(pair):
     found = pair()
     assert found.verdict == IDENTICAL
-    assert list(found.lines()) == [
-        "tables/table2.csv: identical; 2 of measured time not compared"
-    ]
+    assert list(found.lines()) == ["tables/table2.csv: identical; 2 of measured time not compared"]
 
 
 def test_a_cell_moved_by_a_thousandth_is_within_tolerance_and_named(pair):

@@ -204,7 +204,7 @@ def test_a_reference_that_is_not_the_listed_one_stops_the_check(run, written, ch
 
 
 def test_without_a_reference_the_check_says_so(run, root):
-    with pytest.raises(ReportError, match="no reference run here: codecheck.yml is missing"):
+    with pytest.raises(ReportError, match=r"no reference run here: codecheck\.yml is missing"):
         reference.check(run, [], root)
 
 
