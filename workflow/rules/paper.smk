@@ -15,7 +15,6 @@ rule numbers:
         tables=[table_file(name, "csv") for name in TABLES],
         figures=[figure_file(name, "csv") for name in FIGURES],
         checks=project_file("data/published/all_checks.csv"),
-        contradictions=project_file("data/published/inconsistencies.csv"),
     output:
         path_of("numbers"),
     log:

@@ -7,6 +7,7 @@ import rule_session
 def main() -> None:
     from hvp_patching.files import write_text
     from hvp_patching.reporting.article.numbers import (
+        check_numbers,
         comparison_numbers,
         macros,
         run_facts,
@@ -21,8 +22,7 @@ def main() -> None:
         "Effort": params.effort,
         **verdict_numbers(pd.read_csv(given.counts, comment="#")),
         **comparison_numbers(pd.read_csv(given.comparison, comment="#")),
-        "NumChecks": str(len(pd.read_csv(given.checks))),
-        "NumContradictions": str(len(pd.read_csv(given.contradictions))),
+        **check_numbers(pd.read_csv(given.checks)),
         **run_facts([*given.tables, *given.figures], read_run()),
     }
     provenance = collect_provenance(params.profile, params.effort)

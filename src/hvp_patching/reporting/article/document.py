@@ -70,7 +70,8 @@ def latex_of(text: str, params: Mapping[str, Any]) -> str:
     from docutils.utils import SystemMessage
 
     strict = {"halt_level": 1, "report_level": 1, "warning_stream": "", "doctitle_xform": False}
-    options = strict | {"font_encoding": "", "output_encoding": "unicode"}
+    options = strict | {"font_encoding": "", "use_latex_citations": True}
+    options |= {"legacy_column_widths": False, "output_encoding": "unicode"}
     try:
         parts = publish_parts(filled(text, params), writer="latex", settings_overrides=options)
     except SystemMessage as message:
@@ -98,9 +99,10 @@ def published_values(frame: pd.DataFrame, name: str) -> list[str]:
 
 
 def contradictions(frame: pd.DataFrame) -> list[dict[str, str]]:
-    """The checks of the paper's own numbers that fail, each cell as LaTeX."""
+    """The checks of the paper's own numbers that fail without a doubt, each cell as LaTeX."""
     columns = ("check_id", "where", "reported", "recomputed", "comment")
-    return [{name: str(escape(str(row[name]))) for name in columns} for row in records(frame)]
+    plain = frame[frame["verdict"].isin(["contradiction", "mismatch"])]
+    return [{name: str(escape(str(row[name]))) for name in columns} for row in records(plain)]
 
 
 def needed_packages(fragments: Iterable[str]) -> list[str]:

@@ -27,6 +27,14 @@ SCOPES = MappingProxyType(
     }
 )
 KINDS = MappingProxyType({"claims": "Claims", "questions": "Questions"})
+# verdict of a check of the paper's own numbers -> its macro
+CHECKS = MappingProxyType(
+    {
+        "contradiction": "NumContradictions",
+        "mismatch": "NumMismatches",
+        "tension": "NumTensions",
+    }
+)
 MACRO = re.compile(r"^\\newcommand\{\\([A-Za-z]+)\}\{(.*)\}$", re.M)
 
 
@@ -73,6 +81,13 @@ def comparison_numbers(comparison: pd.DataFrame) -> dict[str, str]:
     n = len(comparison)
     counts = {"NumCells": n, "NumCellsBeside": beside, "NumCellsWithout": n - beside}
     return {name: str(count) for name, count in counts.items()}
+
+
+def check_numbers(checks: pd.DataFrame) -> dict[str, str]:
+    """How many of the paper's own numbers were checked against each other, and how many fail."""
+    verdicts = checks["verdict"]
+    counts = {name: int((verdicts == word).sum()) for word, name in CHECKS.items()}
+    return {"NumChecks": str(len(checks))} | {name: str(n) for name, n in counts.items()}
 
 
 def run_facts(paths: Iterable[str], run: Run) -> dict[str, str]:

@@ -44,6 +44,7 @@ def typeset(source: Path | str, pdf: Path | str) -> str:
         )
         made = Path(folder) / f"{source.stem}.pdf"
         if done.returncode or not made.is_file():
+            print(done.stdout)  # into the rule's log
             raise ReportError(f"{source}: {reason(done.stdout)}")
         write_bytes(pdf, made.read_bytes())
     return done.stdout

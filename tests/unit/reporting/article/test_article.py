@@ -23,6 +23,7 @@ from hvp_patching.reporting.article.document import (
     render,
 )
 from hvp_patching.reporting.article.numbers import (
+    check_numbers,
     comparison_numbers,
     macros,
     read_macros,
@@ -53,8 +54,8 @@ COUNTS = pd.DataFrame(
     ],
     columns=["of", "scope", "verdict", "count"],
 )
-# what the script adds to the numbers of verdicts, cells and the run
-OTHERS = {"Profile": "smoke", "Effort": "quick", "NumChecks": "9", "NumContradictions": "3"}
+# what the script adds to the numbers of verdicts, cells, checks and the run
+OTHERS = {"Profile": "smoke", "Effort": "quick"}
 CSV = (
     "# profile: smoke; effort: quick\n# models: tiny-gpt2\n# packages: torch 2.13.0\n"
     "# commit: 0123456789abcdef (modified)\n"
@@ -69,7 +70,8 @@ def numbers(tmp_path):
     path.write_text(CSV)
     run = Run({str(path): Made("table1", (), "", 0.0, 90.0)})
     cells = comparison_numbers(pd.DataFrame({"ours": [1.0, None, None]}))
-    return OTHERS | verdict_numbers(COUNTS) | cells | run_facts([str(path)], run)
+    checks = check_numbers(pd.DataFrame({"verdict": ["consistent", "contradiction", "tension"]}))
+    return OTHERS | verdict_numbers(COUNTS) | cells | checks | run_facts([str(path)], run)
 
 
 def test_verdicts_are_counted_by_kind_scope_and_outcome():
@@ -100,6 +102,9 @@ def test_a_count_that_has_no_name_is_refused(rows, message):
 
 def test_numbers_of_the_run_and_the_comparison(numbers):
     assert numbers["NumCells"] == "3"
+    assert [numbers[f"Num{name}"] for name in ("Checks", "Contradictions", "Mismatches")] == [
+        *("3", "1", "0")
+    ]
     assert (numbers["NumCellsBeside"], numbers["NumCellsWithout"]) == ("1", "2")
     assert numbers["TimeAll"] == "1.5 min"
     assert numbers["Commits"] == "0123456789 (modified)"
@@ -153,6 +158,16 @@ def test_every_caption_becomes_latex_without_a_sign_that_stops_it(name, profile)
     caption = caption_of_figure(found)
     assert "\n" not in caption
     assert not caption.startswith("Figure")
+
+
+def test_the_lists_of_checks_are_of_one_study():
+    """What the text counts in all_checks.csv is what the table lists of inconsistencies.csv."""
+    counted = check_numbers(pd.read_csv(ROOT / "data/published/all_checks.csv"))
+    listed = pd.read_csv(
+        ROOT / "data/published/inconsistencies.csv", dtype=str, keep_default_na=False
+    )
+    n = int(counted["NumContradictions"]) + int(counted["NumMismatches"])
+    assert len(contradictions(listed)) == n > 20
 
 
 def test_every_published_text_has_signs_that_latex_prints():
@@ -224,6 +239,15 @@ def folder(tmp_path, numbers):
     return tmp_path
 
 
+def caption_of(name):
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    options = {key: config[key] for key in FIGURES[name].options}
+    settings = ["smollm2-135m/ioi", "gemma-3-270m/greater_than"]
+    stated = {"profile": "smoke", "effort": "quick", "settings": settings, "options": options}
+    text = (ROOT / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
+    return caption_of_figure(latex_of(text, stated))
+
+
 def source(folder, **changes):
     """The paper of `folder` as LaTeX."""
     published = pd.read_csv(
@@ -238,7 +262,9 @@ def source(folder, **changes):
         "numbers": "../results/numbers.tex",
         "tables": [Exhibit("table2", "2", "../tables/table2.tex")],
         "figures": [
-            Exhibit("figure3", "3", "../figures/figure3.pdf", r"ρ against |Δ|: 5\,\%", ["750 pct"])
+            # every caption that there is, beside one drawing
+            Exhibit(name, number, "../figures/figure3.pdf", caption_of(name), ["750 pct"])
+            for name, number in numbered(list(FIGURES)).items()
         ],
         "ledger": "../tables/claims.tex",
         "contradictions": contradictions(published),
