@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from hvp_patching.reporting.article.numbers import KINDS, SCOPES, outcome_word
-from hvp_patching.reporting.article.signs import check_signs, declarations
+from hvp_patching.reporting.article.signs import SIGNS, check_signs, declarations
 from hvp_patching.reporting.latex import escape
 from hvp_patching.reporting.page.build import filled
 from hvp_patching.reporting.page.ledger import OUTCOMES
@@ -68,6 +68,7 @@ def latex_of(text: str, params: Mapping[str, Any]) -> str:
     """
     from docutils.core import publish_parts
     from docutils.utils import SystemMessage
+    from docutils.writers.latex2e import CharMaps
 
     strict = {"halt_level": 1, "report_level": 1, "warning_stream": "", "doctitle_xform": False}
     options = strict | {"font_encoding": "", "use_latex_citations": True}
@@ -76,7 +77,11 @@ def latex_of(text: str, params: Mapping[str, Any]) -> str:
         parts = publish_parts(filled(text, params), writer="latex", settings_overrides=options)
     except SystemMessage as message:
         raise ReportError(f"a caption is no reStructuredText: {message}") from None
-    return str(parts["body"]).strip()
+    body = str(parts["body"]).strip()
+    for code, command in CharMaps.textcomp.items():
+        if chr(code) in SIGNS:  # docutils' command looks otherwise or needs another font
+            body = body.replace(command, chr(code))
+    return body
 
 
 def caption_of_figure(latex: str) -> str:

@@ -160,6 +160,12 @@ def test_every_caption_becomes_latex_without_a_sign_that_stops_it(name, profile)
     assert not caption.startswith("Figure")
 
 
+def test_signs_stay_signs():
+    """docutils has commands for some of them, which print something else or need more fonts."""
+    text = "f″(0) and f′ of δ², ±½ · 3 × 10⁻⁴ ‖δ‖"
+    assert latex_of(text, {}) == text
+
+
 def test_the_lists_of_checks_are_of_one_study():
     """What the text counts in all_checks.csv is what the table lists of inconsistencies.csv."""
     counted = check_numbers(pd.read_csv(ROOT / "data/published/all_checks.csv"))
