@@ -70,6 +70,7 @@ class Agreement:
             largest = max(cell.apart for cell in cells)
             far = f", up to {largest:.2g} relative" if np.isfinite(largest) else ""
             said += f", {len(cells)} of {self.n_cells} cells{far}"
+            said += f", {len(self.moved)} more within tolerance" * bool(self.off and self.moved)
         said += f" ({self.why})" if self.why else ""
         said += f"; {self.n_timed} of measured time not compared" if self.n_timed else ""
         yield said
@@ -114,7 +115,7 @@ def _read(path: Path) -> tuple[dict[str, str], pd.DataFrame]:
     return stated, pd.read_csv(body, dtype=str, keep_default_na=False)
 
 
-def _paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[list[str], Sequence[int] | None]:
+def _paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[list[str], list[int] | None]:
     """A label for each row of ours, and the row of theirs beside it; None where rows lack."""
     of_ledger = "claim_id" in ours  # whose source is an answer, not a name
     keys = [key for key in KEYS if key in ours and not (of_ledger and key == "source")]
@@ -125,7 +126,7 @@ def _paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[list[str], Sequen
     if keys and len(set(mine)) == len(mine) and set(mine) == set(others):
         place = {key: i for i, key in enumerate(others)}
         return [_label(key) for key in mine], [place[key] for key in mine]
-    return [f"row {i}" for i in range(1, len(ours) + 1)], range(len(ours))
+    return [f"row {i}" for i in range(1, len(ours) + 1)], list(range(len(ours)))
 
 
 def _label(key: tuple[str, ...]) -> str:
@@ -138,7 +139,7 @@ def _cells(name: str, ours: pd.DataFrame, theirs: pd.DataFrame, labels: list[str
     timed = _timed(ours)
     first, second = ours.to_numpy(dtype=object), theirs.to_numpy(dtype=object)
     unequal = (first != second) & ~timed
-    scales = {i: _scale(ours.iloc[:, i]) for i in np.flatnonzero(unequal.any(axis=0))}
+    scales = {i: _scale(ours.iloc[:, int(i)]) for i in np.flatnonzero(unequal.any(axis=0))}
     for i, j in np.argwhere(unequal):
         texts = str(first[i, j]), str(second[i, j])
         apart, close = distance(*texts, scales[j])

@@ -47,26 +47,23 @@ def crate(
         _file(root, run["config"], f"configuration of the profile {run['profile']}"),
         _file(root, MANIFEST, "checksum, command and minutes of every file of the run"),
     ]
-    workflow = {
-        "@id": WORKFLOW,
-        "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
-        "name": "Replication of 'When Attribution Patching Lies'",
-        "conformsTo": _ref(WORKFLOW_PROFILE),
-        "programmingLanguage": _ref(SNAKEMAKE),
-        "license": _ref(LICENCE),
-        "author": _ref(AUTHORS),
+    parts = [WORKFLOW, *(one["@id"] for one in (*inputs, *results))]
+    descriptor = {
+        "@id": FILE,
+        "@type": "CreativeWork",
+        "conformsTo": _ref(CONFORMS),
+        "about": _ref("./"),
     }
-    action = {
-        "@id": RUN,
-        "@type": "CreateAction",
-        "name": f"Run of the profile {run['profile']} at effort {run['effort']}",
-        "description": f"commit {run['commit']}; {run['packages']}; {run['hardware']}",
-        "instrument": _ref(WORKFLOW),
-        "object": [_ref(run["config"])],
-        "result": [_ref(one["@id"]) for one in results],
-        "endTime": run["ended"],
-    }
-    dataset = {
+    graph = [descriptor, _dataset(run, paper, parts), _workflow(), *inputs, *results]
+    graph += [_action(run, [one.file for one in entries]), *_cited(paper), *_named()]
+    return {"@context": CONTEXT, "@graph": graph}
+
+
+def _dataset(
+    run: Mapping[str, Any], paper: Mapping[str, Any], parts: Sequence[str]
+) -> dict[str, Any]:
+    """The crate's root: the run as a whole."""
+    return {
         "@id": "./",
         "@type": "Dataset",
         "name": "Replication of 'When Attribution Patching Lies': reference run",
@@ -78,16 +75,40 @@ def crate(
         "mainEntity": _ref(WORKFLOW),
         "mentions": [_ref(RUN)],
         "citation": [_ref(paper["reference"])],
-        "hasPart": [_ref(one["@id"]) for one in (workflow, *inputs, *results)],
+        "hasPart": [_ref(part) for part in parts],
     }
-    descriptor = {
-        "@id": FILE,
-        "@type": "CreativeWork",
-        "conformsTo": _ref(CONFORMS),
-        "about": _ref("./"),
+
+
+def _workflow() -> dict[str, Any]:
+    return {
+        "@id": WORKFLOW,
+        "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
+        "name": "Replication of 'When Attribution Patching Lies'",
+        "conformsTo": _ref(WORKFLOW_PROFILE),
+        "programmingLanguage": _ref(SNAKEMAKE),
+        "license": _ref(LICENCE),
+        "author": _ref(AUTHORS),
     }
+
+
+def _action(run: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """What made the results: the workflow with its configuration."""
+    return {
+        "@id": RUN,
+        "@type": "CreateAction",
+        "name": f"Run of the profile {run['profile']} at effort {run['effort']}",
+        "description": f"commit {run['commit']}; {run['packages']}; {run['hardware']}",
+        "instrument": _ref(WORKFLOW),
+        "object": [_ref(run["config"])],
+        "result": [_ref(path) for path in results],
+        "endTime": run["ended"],
+    }
+
+
+def _cited(paper: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The replicated paper and its authors."""
     people = [
-        {"@id": f"#{one['name'].replace(' ', '-')}", "@type": "Person"} | one
+        {"@id": f"#{one['name'].replace(' ', '-')}", "@type": "Person", "name": one["name"]}
         for one in paper["authors"]
     ]
     article = {
@@ -96,7 +117,12 @@ def crate(
         "name": paper["title"],
         "author": [_ref(one["@id"]) for one in people],
     }
-    others = [
+    return [article, *people]
+
+
+def _named() -> list[dict[str, Any]]:
+    """What the other entities refer to."""
+    return [
         {"@id": AUTHORS, "@type": "Organization", "name": "The hvp-patching authors"},
         {"@id": LICENCE, "@type": "CreativeWork", "name": "Apache License 2.0"},
         {"@id": WORKFLOW_PROFILE, "@type": "CreativeWork", "name": "ComputationalWorkflow"},
@@ -107,8 +133,6 @@ def crate(
             "url": "https://snakemake.readthedocs.io",
         },
     ]
-    graph = [descriptor, dataset, workflow, *inputs, *results, action, article, *people, *others]
-    return {"@context": CONTEXT, "@graph": graph}
 
 
 def write_crate(

@@ -101,7 +101,7 @@ def budgets(root: Path, manifest: Manifest) -> str:
     for made, spent in manifest.minutes().items():
         if made.endswith((".tex", ".pdf")) or made == "results/claims.csv":
             minutes[made] = spent
-    lines = ["| time | what each is made in, from nothing |", "|---|---|"]
+    lines = ["| time | each of these, with all that it needs |", "|---|---|"]
     before = 0
     for limit, name in BUDGETS:
         fits = sorted(made for made, spent in minutes.items() if before <= spent < limit)

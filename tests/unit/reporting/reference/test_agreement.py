@@ -60,6 +60,15 @@ def test_a_cell_moved_by_a_thousandth_is_within_tolerance_and_named(pair):
     assert second == "    error_pct of a / ap / 4: 12.5 → 12.5125"
 
 
+def test_the_farthest_cells_are_named_and_the_others_counted(pair):
+    found = pair(("12.5", "25"), ("0.25", "0.2501"))
+    assert list(found.lines()) == [
+        "tables/table2.csv: different, 1 of 10 cells, up to 0.5 relative, 1 more within tolerance; "
+        "2 of measured time not compared",
+        "    error_pct of a / ap / 4: 12.5 → 25",
+    ]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "column"),
     [
