@@ -2,6 +2,8 @@
 #   make tables/table2.tex     build .venv if needed, then the table
 #   make env | install         the environment in .venv | into the active interpreter (conda)
 #   make test | lint | smoke   tests | style, types and workflow checks | the whole DAG, tiny models
+#   make check | reference     compare with the committed reference run | write it from a run
+#   make paper                 all of it as a PDF, where LaTeX is
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,12 +17,12 @@ export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env install test lint smoke all FORCE
+.PHONY: help env install test lint smoke all check reference paper FORCE
 .SUFFIXES:
 Makefile: ;
 
 help:
-	@sed -n '2,4s/^# *//p' Makefile
+	@sed -n '2,6s/^# *//p' Makefile
 
 env: $(VENV)/.ready
 
@@ -58,10 +60,23 @@ smoke: env
 all: env
 	snakemake --cores $(CORES)
 
+# Runs what is stale, then says file by file how the run agrees with the committed reference.
+# ONLY="tables/table2.tex …" takes these alone; RUN=FOLDER is a run in another folder.
+check: env
+	targets=$$(python workflow/reference.py targets $(ONLY)) && \
+	snakemake --cores $(CORES) $$targets && python workflow/reference.py check $(ONLY)
+
+reference: env
+	python workflow/reference.py write $(if $(RUN),--run "$(RUN)") $(ONLY)
+	python workflow/write_snippets.py
+
+paper: env
+	snakemake --cores $(CORES) paper/replication.pdf
+
 docs/dag.svg: env FORCE
 	python workflow/draw_dag.py $@
 
-tables/% figures/% results/% data/models/%: env FORCE
+tables/% figures/% results/% paper/% data/models/%: env FORCE
 	snakemake --cores $(CORES) $@
 
 .DEFAULT:

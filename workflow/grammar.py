@@ -42,6 +42,9 @@ PATHS = {
     "claims_checks": "results/claims_checks.csv",  # every number behind the verdicts
     "claims_counts": "results/claims_counts.csv",  # how many verdicts there are
     "report": "report.html",  # all of it on one page
+    "numbers": "results/numbers.tex",  # what the text of the paper below may say
+    "paper": "paper/replication.pdf",  # the same as a PDF, where LaTeX is
+    "paper_source": "paper/replication.tex",
 }
 
 

@@ -56,11 +56,3 @@ def test_the_families_of_random_models_are_listed_once():
         path for folder in ("src", "tests", "workflow") for path in (ROOT / folder).rglob("*.py")
     ]
     assert [path.name for path in paths if lists.search(path.read_text(encoding="utf-8"))] == []
-
-
-def test_the_readme_has_no_time_or_size_of_a_run():
-    """Results stand in files that a command makes; typed ones grow old."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    measured = re.compile(r"[0-9] (?:ms|s|minutes|seconds|GB|MB|times)\b")
-    assert not measured.findall(text)
-    assert measured.findall("took 28 minutes, 2.7 GB") == ["8 minutes", "7 GB"]

@@ -75,6 +75,17 @@ def test_the_default_profile_is_found(dry_run):
     assert "Using workflow specific profile profiles/default" in dry_run("config").output
 
 
+def test_the_paper_is_made_on_demand(clean, dry_run):
+    """It needs LaTeX, which a reader may not have: all else is made without."""
+    assert "paper" not in dry_run("smoke").jobs()
+    smoke = ["--configfile", "config/smoke.yaml"]
+    result = clean.call("snakemake", "-n", "paper/replication.pdf", *smoke)
+    assert result.status == 0, result.output
+    jobs = result.jobs()
+    assert jobs["paper"] == jobs["numbers"] == jobs["build_claims"] == 1
+    assert jobs["table2"] == jobs["figure12"] == 1
+
+
 def test_the_gpu_profile_changes_the_engine_alone(clean, dry_run):
     result = clean.call("snakemake", "-n", "--workflow-profile", "gpu", "--verbose")
     assert result.status == 0, result.output

@@ -45,3 +45,6 @@ rule report:
         "Write the report"
     script:
         "../scripts/write_report.py"
+
+
+include: "paper.smk"

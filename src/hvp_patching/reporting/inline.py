@@ -26,6 +26,7 @@ SYMBOLS = MappingProxyType(
         r"\textasciicircum": "^",
         r"\textless": "&lt;",
         r"\textgreater": "&gt;",
+        r"\textbar": "|",
         r"\textendash": "–",
         r"\textemdash": "—",
         r"\star": "★",

@@ -4,9 +4,9 @@ from hvp_patching.reporting.latex import Block, Tex, bold, booktabs, cell, escap
 
 
 def test_escaping_golden():
-    assert escape(r"50% of A_1 & #2 {x} ~ ^ $ \ <>") == (
+    assert escape(r"50% of A_1 & #2 {x} ~ ^ $ \ <>|") == (
         r"50\% of A\_1 \& \#2 \{x\} \textasciitilde{} \textasciicircum{} \$ \textbackslash{} "
-        r"\textless{}\textgreater{}"
+        r"\textless{}\textgreater{}\textbar{}"
     )
 
 

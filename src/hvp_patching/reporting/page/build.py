@@ -87,18 +87,22 @@ def caption_html(text: str, params: Mapping[str, Any]) -> str:
     """
     from docutils.core import publish_parts
     from docutils.utils import SystemMessage
-    from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    filled = environment.from_string(text).render(
-        snakemake=SimpleNamespace(params=SimpleNamespace(**params))
-    )
     strict = {"halt_level": 1, "report_level": 1, "warning_stream": "", "math_output": "MathML"}
     try:
-        parts = publish_parts(filled, writer="html5", settings_overrides=strict)
+        parts = publish_parts(filled(text, params), writer="html5", settings_overrides=strict)
     except SystemMessage as message:
         raise ReportError(f"a caption is no reStructuredText: {message}") from None
     return str(parts["body"])
+
+
+def filled(text: str, params: Mapping[str, Any]) -> str:
+    """A caption with the parameters of its rule, as Snakemake fills it."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    given = SimpleNamespace(params=SimpleNamespace(**params))
+    return environment.from_string(text).render(snakemake=given)
 
 
 def render(report: Report, templates: Path | str) -> str:
