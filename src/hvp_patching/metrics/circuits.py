@@ -92,7 +92,7 @@ def circuit_curve(values: pd.DataFrame) -> pd.DataFrame:
     """
     curves = [
         faithfulness_curve(group).assign(
-            method=method, selection=selection, n_prompts=group["prompt_id"].nunique()
+            method=str(method), selection=str(selection), n_prompts=group["prompt_id"].nunique()
         )
         for (method, selection), group in values.groupby(BY, sort=False)
     ]
