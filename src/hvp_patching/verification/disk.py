@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hvp_patching.models.content import (
 from hvp_patching.models.errors import ModelError
 from hvp_patching.store import DAMAGED, MARK, PART, Damage, OtherFormat, decode
 from hvp_patching.store import DIGEST_BYTES as DIGEST
-from hvp_patching.verification.manifest import FOLDER, fault, recorded
+from hvp_patching.verification.manifest import FOLDER, Recorded, fault, recorded
 
 STORE = Path("results") / "store"
 MODELS = Path("data") / "models"
@@ -78,20 +79,20 @@ Look = Callable[[], Looked]
 def _results(root: Path) -> Iterator[Look]:
     known = set()
     for place, entry in recorded(root):
-        if entry is None:
-            says = f"this record cannot be read; {AGAIN}"
-            yield lambda place=place, says=says: Looked("result", Verdict(str(place), says))
-            continue
-        known.add(entry.path)
-        yield lambda entry=entry: Looked(
-            "result", _wrong(entry.path, fault(entry, root), "make it again, or delete its record")
-        )
+        known.add(entry.path if entry else "")
+        yield partial(_result, root, place, entry)
     for folder in MADE:
         for path in sorted((root / folder).rglob("*")):
             name = path.relative_to(root)
-            if name.as_posix() in known or not path.is_file() or _kept_apart(name):
-                continue
-            yield lambda path=path, name=name: _unrecorded(path, name)
+            if name.as_posix() not in known and path.is_file() and not _kept_apart(name):
+                yield partial(_unrecorded, path, name)
+
+
+def _result(root: Path, place: Path, entry: Recorded | None) -> Looked:
+    if entry is None:
+        return Looked("result", _wrong(str(place), "this record cannot be read", AGAIN))
+    advice = f"make it again, or delete {place}"
+    return Looked("result", _wrong(entry.path, fault(entry, root), advice))
 
 
 def _kept_apart(name: Path) -> bool:
@@ -142,10 +143,14 @@ class NamedKey:
 def _entries(store: Path) -> Iterator[Look]:
     for path in sorted(store.glob("*/*")):
         if path.is_file() and not path.name.startswith(PART):
-            yield lambda path=path: Looked("store entry", _entry(path))
+            yield partial(_entry, path)
 
 
-def _entry(path: Path) -> Verdict | None:
+def _entry(path: Path) -> Looked:
+    return Looked("store entry", _entry_verdict(path))
+
+
+def _entry_verdict(path: Path) -> Verdict | None:
     if path.name.endswith(DAMAGED):
         return Verdict(str(path), "was set aside as damaged before; delete it", wrong=False)
     try:
@@ -169,10 +174,14 @@ def _models(root: Path) -> Iterator[Look]:
     folders = dict.fromkeys([root / MODELS, *([Path(elsewhere)] if elsewhere else [])])
     for folder in folders:
         for place in sorted(folder.glob(f"*/{MANIFEST}")):
-            yield lambda place=place: Looked("model", _model(place))
+            yield partial(_model, place)
 
 
-def _model(place: Path) -> Verdict | None:
+def _model(place: Path) -> Looked:
+    return Looked("model", _model_verdict(place))
+
+
+def _model_verdict(place: Path) -> Verdict | None:
     """The weights' content against the manifest; it holds one sha256 for all of the files."""
     again = f"delete {place.parent} and run again"
     try:
