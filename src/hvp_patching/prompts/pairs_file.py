@@ -41,9 +41,12 @@ class FileRow:
 
 @dataclass(frozen=True)
 class PairsFile:
-    """The pairs of a file; left_out: one line on every row that is not among them."""
+    """The pairs of a file; left_out: one line on every row that is not among them.
 
-    path: Path
+    path: None for pairs that come from no file.
+    """
+
+    path: Path | None
     sha256: str
     rows: tuple[FileRow, ...]
     left_out: tuple[str, ...] = ()
@@ -74,7 +77,7 @@ def read_pairs(path: str | Path, keep_going: bool = False) -> PairsFile:
             raise PromptError(f"{left_out[-1]}; correct it, or keep the other rows (--keep-going)")
     if not rows and not left_out:
         raise PromptError(f"{path} has no pairs; write one a line, below a header in CSV")
-    _some_left(path, rows, left_out)
+    _some_left(rows, left_out)
     return PairsFile(path, hashlib.sha256(content).hexdigest(), tuple(rows), tuple(left_out))
 
 
@@ -97,6 +100,8 @@ def fit_pairs(
             check(tokens)
             kept.append(tokens)
         except ValueError as error:
+            if file.path is None:
+                raise
             where = f"{file.path}, line {row.line}: "
             own = f"prompt {row.pair.prompt_id!r}: "  # says the line again
             left_out.append(one_line(where + str(error).removeprefix(own)))
@@ -104,7 +109,7 @@ def fit_pairs(
                 raise PromptError(
                     f"{left_out[-1]}; correct it, or keep the other rows (--keep-going)"
                 ) from error
-    _some_left(file.path, kept, left_out)
+    _some_left(kept, left_out)
     return kept, tuple(left_out)
 
 
@@ -113,7 +118,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _some_left(path: Path, rows: Sequence[Any], left_out: Sequence[str]) -> None:
+def _some_left(rows: Sequence[Any], left_out: Sequence[str]) -> None:
     if not rows and left_out:
         raise PromptError(f"none of the {len(left_out)} pairs can be used; first: {left_out[0]}")
 

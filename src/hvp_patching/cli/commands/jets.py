@@ -51,9 +51,11 @@ def jets(
         *("jets", model, revision, bos, pairs, inline, keep_going),
         *(site, metric, direction, device, dtype, top, out),
     )
-    from hvp_patching.cli.measure import chosen_estimators, estimated_effects
+    from hvp_patching.cli.estimates import chosen_estimators
     from hvp_patching.cli.session import Session
 
     names = chosen_estimators(estimators)
     session = Session.start(asked)
+    from hvp_patching.cli.measure import estimated_effects
+
     session.finish(estimated_effects(session, names, exact))

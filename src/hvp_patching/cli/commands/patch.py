@@ -33,8 +33,9 @@ def patch(
         *("patch", model, revision, bos, pairs, inline, keep_going),
         *(site, metric, direction, device, dtype, top, out),
     )
-    from hvp_patching.cli.measure import exact_effects
     from hvp_patching.cli.session import Session
 
     session = Session.start(asked)
+    from hvp_patching.cli.measure import exact_effects
+
     session.finish(exact_effects(session))
