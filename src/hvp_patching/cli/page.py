@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment
 
 from hvp_patching.cli.run import Run
-from hvp_patching.cli.show import interval, number
+from hvp_patching.cli.show import interval, number, scale_of
 from hvp_patching.reporting.html import STYLE
 
 MOST = 1000  # rows; the other formats hold them all
@@ -53,11 +53,10 @@ def page(run: Run, facts: Mapping[str, str]) -> str:
     """The page; at most 1,000 components are shown."""
     first = run.columns[0]
     shown = run.frame.head(MOST)
-    names = [name for name in (first.name, first.low, first.high) if name]
-    values = [0.0, *(float(v) for v in shown[names].to_numpy(dtype=float).ravel() if v == v)]
-    least, most = min(values), max(values)
+    least, most = scale_of(shown, first)
 
     def place(value: float) -> float:
+        value = max(least, min(most, value))
         share = (value - least) / (most - least) if most > least else 0.5
         return round(5 + share * (WIDTH - 10), 1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import pandas as pd
@@ -44,7 +45,7 @@ def show(run: Run, top: int) -> None:
 def ranking(run: Run, top: int, signs: Sequence[str] = SIGNS) -> Table:
     """The table of a run's first `top` components."""
     shown, first = run.frame.head(top), run.columns[0]
-    scale = _scale(shown, first)
+    scale = scale_of(shown, first)
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -74,8 +75,10 @@ def ranking(run: Run, top: int, signs: Sequence[str] = SIGNS) -> Table:
 
 def number(value: float) -> str:
     """A number with its sign and three digits; a dash where there is none."""
-    if value is None or math.isnan(value):
+    if math.isnan(value):
         return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
     if value == 0:
         return "0"
     return f"{value:+.3g}" if 1e-4 <= abs(value) < 1e5 else f"{value:+.1e}"
@@ -95,10 +98,10 @@ def _ends(row: dict[Any, Any], column: Column) -> tuple[float, float]:
     return float(row[column.low]), float(row[column.high])
 
 
-def _scale(frame: pd.DataFrame, column: Column) -> Scale:
-    """From the least to the largest number shown, with zero between."""
+def scale_of(frame: pd.DataFrame, column: Column) -> Scale:
+    """From the least to the largest finite number shown, with zero between."""
     names = [name for name in (column.name, column.low, column.high) if name]
-    values = [0.0, *(float(v) for v in frame[names].to_numpy(dtype=float).ravel() if v == v)]
+    values = [0.0, *(float(v) for v in frame[names].to_numpy(dtype=float).ravel() if isfinite(v))]
     return min(values), max(values)
 
 
@@ -110,7 +113,8 @@ def bar(low: float, value: float, high: float, scale: Scale, signs: Sequence[str
         return ""
 
     def place(number: float) -> int:
-        return round((number - least) / (most - least) * (BAR - 1))
+        share = (max(least, min(most, number)) - least) / (most - least)
+        return round(share * (BAR - 1))
 
     cells = [" "] * BAR
     cells[place(0.0)] = zero
