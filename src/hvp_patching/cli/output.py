@@ -70,6 +70,8 @@ def as_csv(run: Run) -> str:
 
 
 def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        value = [f"{name} {one}" for name, one in value.items()]
     text = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
     return " ".join(text.split())
 
