@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -90,14 +90,19 @@ def _version(wanted: bool) -> None:
         raise typer.Exit()
 
 
+Version = Annotated[
+    bool,
+    typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="Show the traceback of a failure, with any command.")
+]
+
+
 @app.callback(epilog=EXAMPLES["patch"])
 def root(
-    version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version."
-    ),
-    debug: bool = typer.Option(
-        False, "--debug", help="Show the traceback of a failure (with any command)."
-    ),
+    version: Version = False,
+    debug: Debug = False,
 ) -> None:
     """Which attribution scores to trust: exact and estimated effects of a model's components."""
 

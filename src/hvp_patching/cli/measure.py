@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 from hvp_patching import __version__
 from hvp_patching.baselines import BASELINES
 from hvp_patching.cli.run import Column, Run, component_name
-from hvp_patching.cli.session import Session
+from hvp_patching.cli.session import Progress, Session
 from hvp_patching.estimators import HVP, by_name, required_jets
 from hvp_patching.frames import SMALLEST_SAMPLE
 from hvp_patching.metrics.components import mean_intervals
@@ -31,11 +32,12 @@ UNITS = {"logprob": "nats", "logit_difference": "logits"}
 
 def exact_effects(session: Session) -> Run:
     """f(1) − f(0) of every component; errors as path_jets."""
-    frames = []
-    for tokens, tell in session.each("patching"):
+
+    def measure(tokens: TokenPair, tell: Progress) -> pd.DataFrame:
         jets = _jets(session, tokens, ENDS, tell)
-        frames.append(_rows(tokens, jets, {EFFECT: jets.at(1.0, 0) - jets.at(0.0, 0)}))
-    table = pd.concat(frames, ignore_index=True)
+        return _rows(tokens, jets, {EFFECT: jets.at(1.0, 0) - jets.at(0.0, 0)})
+
+    table = pd.concat(session.per_pair("patching", measure), ignore_index=True)
     unit = UNITS[session.asked.metric]
     return _ranked(session, table, {EFFECT: f"effect ({unit})"}, "Exact effects")
 
@@ -44,20 +46,21 @@ def estimated_effects(session: Session, names: Sequence[str], exact: bool) -> Ru
     """Every estimate beside ρ, and beside the exact effect where it was asked for."""
     rules = [by_name(name) for name in names if name not in BASELINES]
     nodes = required_jets([HVP(), *rules])
-    frames = []
-    for tokens, tell in session.each("estimating"):
+
+    def measure(tokens: TokenPair, tell: Progress) -> pd.DataFrame:
         with shared_base_runs():
             found = _exact(session, tokens, tell) if exact else {}
             jets = _jets(session, tokens, nodes, tell, 0.5 if exact else 1.0)
             found |= {name: _estimate(session, tokens, name, jets) for name in names}
-        frames.append(_rows(tokens, jets, found | {RHO: reliability(jets)}))
-    table = pd.concat(frames, ignore_index=True)
+        return _rows(tokens, jets, found | {RHO: reliability(jets)})
+
+    table = pd.concat(session.per_pair("estimating", measure), ignore_index=True)
     headings = {EFFECT: f"exact ({UNITS[session.asked.metric]})"} if exact else {}
     headings |= {name: method_label(name) for name in names}
     return _ranked(session, table, headings, "Estimated effects")
 
 
-def _exact(session: Session, tokens: TokenPair, tell: Callable[[float], None]) -> dict[str, Any]:
+def _exact(session: Session, tokens: TokenPair, tell: Progress) -> dict[str, Any]:
     jets = _jets(session, tokens, ENDS, tell, 0.5)
     return {EFFECT: jets.at(1.0, 0) - jets.at(0.0, 0)}
 
@@ -72,7 +75,7 @@ def _jets(
     session: Session,
     tokens: TokenPair,
     nodes: dict[float, int],
-    tell: Callable[[float], None],
+    tell: Progress,
     share: float = 1.0,
 ) -> Jets:
     """Jets of all components; `share` of the prompt's work lies in them."""
@@ -95,9 +98,7 @@ def _rows(tokens: TokenPair, jets: Jets, values: dict[str, Any]) -> pd.DataFrame
                 f"prompt {tokens.prompt_id!r}: {int((~np.isfinite(numbers)).sum())} of "
                 f"{len(numbers)} numbers of {name} are not finite; try float64"
             )
-    return jets.components.assign(prompt_id=tokens.prompt_id, **found)[
-        [*KEYS, *found]
-    ]
+    return jets.components.assign(prompt_id=tokens.prompt_id, **found)[[*KEYS, *found]]
 
 
 def _ranked(session: Session, table: pd.DataFrame, headings: dict[str, str], title: str) -> Run:
@@ -128,10 +129,10 @@ def _by_component(table: pd.DataFrame, name: str, n: int) -> np.ndarray[Any, np.
     return np.ascontiguousarray(table[name].to_numpy(dtype=float).reshape(n, -1).T)
 
 
-def _medians(values: np.ndarray[Any, Any]) -> Sequence[float]:
+def _medians(values: np.ndarray[Any, Any]) -> list[float]:
     """Medians over the prompts that have one; NaN where none has."""
-    return [float(np.median(row[~np.isnan(row)])) if (~np.isnan(row)).any() else np.nan
-            for row in values]
+    known = [row[~np.isnan(row)] for row in values]
+    return [float(np.median(row)) if len(row) else math.nan for row in known]
 
 
 def sentence(frame: pd.DataFrame, n: int, what: str) -> str:

@@ -7,12 +7,13 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from hvp_patching.cli.run import Run
 from hvp_patching.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def check_place(path: Path) -> None:

