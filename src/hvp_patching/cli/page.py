@@ -77,15 +77,18 @@ def page(run: Run, facts: Mapping[str, str]) -> str:
         headings += [column.heading, *(["interval"] if column is first else [])]
     headings += ([HOW] if HOW in shown else []) + [""]
     template = Environment(autoescape=True).from_string(TEMPLATE)
-    return template.render(
-        title=f"{run.title}: {run.facts['model']}, {run.facts['site']}",
-        style=STYLE,
-        sentence=run.sentence,
-        rows=rows,
-        more=len(run.frame) - len(shown),
-        headings=headings,
-        facts=facts,
-        width=WIDTH,
-        height=HEIGHT,
-        zero=place(0.0),
-    ) + "\n"
+    return (
+        template.render(
+            title=f"{run.title}: {run.facts['model']}, {run.facts['site']}",
+            style=STYLE,
+            sentence=run.sentence,
+            rows=rows,
+            more=len(run.frame) - len(shown),
+            headings=headings,
+            facts=facts,
+            width=WIDTH,
+            height=HEIGHT,
+            zero=place(0.0),
+        )
+        + "\n"
+    )

@@ -55,7 +55,9 @@ class Session:
         loading = time.monotonic()
         with _quiet():
             model = load_located(found, asked.dtype, asked.device, asked.bos)
-            pairs, left_out = fit_pairs(model, source, asked.keep_going, _metric_check(model, asked))
+            pairs, left_out = fit_pairs(
+                model, source, asked.keep_going, _metric_check(model, asked)
+            )
         say(f"loaded in {time.monotonic() - loading:.1f} s")
         for line in left_out:
             say(f"left out: {line}")

@@ -107,7 +107,10 @@ def ends(row: dict[Any, Any], column: Column) -> Scale:
 def scale_of(frame: pd.DataFrame, column: Column) -> Scale:
     """From the least to the largest finite number shown, with zero between."""
     names = [name for name in (column.name, column.low, column.high) if name]
-    values = [0.0, *(float(v) for v in frame[names].to_numpy(dtype=float).ravel() if math.isfinite(v))]
+    values = [
+        0.0,
+        *(float(v) for v in frame[names].to_numpy(dtype=float).ravel() if math.isfinite(v)),
+    ]
     return min(values), max(values)
 
 

@@ -31,6 +31,12 @@ class Located:
     checkpoint: Path | None
     place: Path | None = None
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether it is a seeded random model, which has no folder."""
+        spec = MODELS.get(self.registered or "")
+        return self.checkpoint is None and spec is not None and isinstance(spec.source, Tiny)
+
 
 def prepared_folder(name: str) -> Path:
     """Where load_model looks for a model of the registry, whether or not it is there."""

@@ -114,8 +114,8 @@ def fit_pairs(
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space as one space."""
-    return " ".join(text.split())
+    """The text with a space for every line break."""
+    return " ".join(text.splitlines())
 
 
 def _some_left(rows: Sequence[Any], left_out: Sequence[str]) -> None:
@@ -143,12 +143,6 @@ def _content(path: Path) -> bytes:
         raise PromptError(f"no file {path}; give a file of pairs ({kinds})") from error
     except OSError as error:
         raise PromptError(f"cannot read {path}: {error.strerror or error}") from error
-    if not content.strip(b"\xef\xbb\xbf \t\r\n"):
-        raise PromptError(
-            f"{path} is empty; its first line names the columns {', '.join(REQUIRED)}"
-            if path.suffix.lower() in TABLES
-            else f"{path} is empty; write one JSON object a line"
-        )
     return content
 
 
@@ -161,6 +155,10 @@ def _decoded(path: Path, content: bytes) -> str:
     nul = content.find(b"\0")
     if nul >= 0:
         raise PromptError(_no_utf8(path, content, nul))
+    if not text.strip():
+        first = f"its first line names the columns {', '.join(REQUIRED)}"
+        table = path.suffix.lower() in TABLES
+        raise PromptError(f"{path} is empty; {first if table else 'write one JSON object a line'}")
     return text
 
 

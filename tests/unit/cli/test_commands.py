@@ -75,7 +75,8 @@ def test_patch_gives_the_library_s_effects_ranked(call, model, metric, direction
     sizes = np.abs(wanted.mean(1))
     order = np.argsort(-sizes, kind="stable")
     found = run["components"]
-    assert len(found) == len(wanted) == 12 and sizes.min() > 0
+    assert len(found) == len(wanted) == 12
+    assert sizes.min() > 0
     heads = [(row["layer"], row["index"]) for row in found]
     assert heads == [(int(i) // 4, int(i) % 4) for i in order]
     assert [row["component"] for row in found] == [f"L{a}H{b}" for a, b in heads]
@@ -133,7 +134,9 @@ def test_the_table_shows_the_top_with_intervals_and_bars(call):
     for row, component in zip(rows, run["components"], strict=False):
         assert f"{component['effect']:+.3g}" in row
         assert re.search(r"\[[+-][\d.e-]+, [+-][\d.e-]+\]", row)
-        assert "●" in row and "├" in row and "┤" in row
+        assert "●" in row
+        assert "├" in row
+        assert "┤" in row
     assert lines[-1] == run["sentence"]
     assert "12 components over 3 prompts" in run["sentence"]
 
@@ -154,7 +157,8 @@ def test_the_page_needs_nothing_else(call):
     page = Path("run.html").read_text()
     assert page.count("<svg") == page.count("<tr>") - 1 == 12
     assert not re.search(r"(src|href)=|url\(|@import|<script", page)
-    assert "95% bootstrap intervals" in page and "pairs_sha256" in page
+    assert "95% bootstrap intervals" in page
+    assert "pairs_sha256" in page
 
 
 def test_the_csv_opens_with_how_it_came_about(call):
@@ -184,9 +188,12 @@ def test_models_lists_the_registry(call, models):
     assert result.exit_code == 0
     assert all(name in result.stdout for name in hp.list_models())
     (row,) = [line for line in result.stdout.splitlines() if line.startswith("smollm2-135m ")]
-    assert "Apache-2.0" in row and "yes:" in row and "M " in row
+    assert "Apache-2.0" in row
+    assert "yes:" in row
+    assert "M " in row
     (row,) = [line for line in result.stdout.splitlines() if line.startswith("gpt2-small ")]
-    assert " no" in row and "openai-community/gpt2" in row
+    assert " no" in row
+    assert "openai-community/gpt2" in row
     assert "https://ai.google.dev/gemma/terms" in result.stdout
 
 

@@ -58,7 +58,8 @@ def one_line(result) -> str:
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
     failures = [line for line in result.stderr.splitlines() if line.startswith("hvp-patching: ")]
-    assert len(failures) == 1 and result.stderr.endswith(f"{failures[0]}\n")
+    assert len(failures) == 1
+    assert result.stderr.endswith(f"{failures[0]}\n")
     return failures[0]
 
 
@@ -196,7 +197,8 @@ def test_a_terminal_without_the_signs_gets_others(place):
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
-    assert "|-" in done.stdout and "o" in done.stdout
+    assert "|-" in done.stdout
+    assert "o" in done.stdout
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure(place):

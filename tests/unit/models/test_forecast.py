@@ -104,7 +104,8 @@ def test_copies_and_conversion_are_counted() -> None:
 
 def test_a_container_s_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = free_memory()
-    assert free is not None and free > 0
+    assert free is not None
+    assert free > 0
     (tmp_path / "memory.max").write_text("5000\n")
     (tmp_path / "memory.current").write_text("3000\n")
     (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 700\n")

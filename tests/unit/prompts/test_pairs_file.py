@@ -38,7 +38,11 @@ def texts(found: PairsFile) -> list[tuple]:
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_separators_newlines_and_a_byte_order_mark(file, separator, newline, mark):
-    rows = [("clean", "corrupted", "target", "foil"), ("a b", "c b", " d", " e"), ("f", "g", "h", "")]
+    rows = [
+        ("clean", "corrupted", "target", "foil"),
+        ("a b", "c b", " d", " e"),
+        ("f", "g", "h", ""),
+    ]
     path = file(mark + newline.join(separator.join(row) for row in rows) + newline)
     found = read_pairs(path)
     assert texts(found) == [(2, "a b", " d", " e"), (3, "f", "h", None)]
@@ -47,7 +51,7 @@ def test_separators_newlines_and_a_byte_order_mark(file, separator, newline, mar
 
 
 def test_columns_stand_in_any_order_and_quotes_keep_commas_and_lines(file):
-    path = file(f'target;prompt_id; clean ;corrupted\n Mary;one;"a; ""b""\nc";d\n\n Tom;two;e;f\n')
+    path = file('target;prompt_id; clean ;corrupted\n Mary;one;"a; ""b""\nc";d\n\n Tom;two;e;f\n')
     found = read_pairs(path)
     assert texts(found) == [(2, 'a; "b"\nc', " Mary", None), (5, "e", " Tom", None)]
     assert [row.pair.prompt_id for row in found.rows] == ["one", "two"]
@@ -96,7 +100,9 @@ def test_what_spoils_a_whole_file_is_refused_even_when_going_on(file, content, w
     with pytest.raises(PromptError) as caught:
         read_pairs(path, keep_going)
     message = str(caught.value)
-    assert message.startswith(str(path)) and words in message and "\n" not in message
+    assert message.startswith(str(path))
+    assert words in message
+    assert "\n" not in message
 
 
 def test_what_is_no_file_of_pairs(tmp_path, file):
@@ -126,8 +132,14 @@ BAD_LINES = [
     ('{"clean": "a", "corrupted": "b", "target": true}', "target is true, no text and no token id"),
     ('{"clean": "a", "corrupted": "b", "target": []}', "target is an empty list"),
     ('{"clean": "a", "corrupted": "b", "target": 1e999}', "target is Infinity, no text"),
-    ('{"clean": "a", "corrupted": "b", "targets": "c"}', "unknown column 'targets' (meant: target?)"),
-    ('{"clean": "a", "clean": "b", "corrupted": "b", "target": "c"}', "the key 'clean' stands twice"),
+    (
+        '{"clean": "a", "corrupted": "b", "targets": "c"}',
+        "unknown column 'targets' (meant: target?)",
+    ),
+    (
+        '{"clean": "a", "clean": "b", "corrupted": "b", "target": "c"}',
+        "the key 'clean' stands twice",
+    ),
     ('{"clean": "\\ud800", "corrupted": "b", "target": "c"}', "lone surrogate"),
     ("[" * 100_000, "no JSON"),
 ]
@@ -142,11 +154,14 @@ def test_a_bad_row_is_named_and_the_others_kept_where_asked(file, name, before, 
     with pytest.raises(PromptError) as caught:
         read_pairs(path)
     message = str(caught.value)
-    assert message.startswith(f"{path}, line 3: ") and words in message and "\n" not in message
+    assert message.startswith(f"{path}, line 3: ")
+    assert words in message
+    assert "\n" not in message
     assert "--keep-going" in message
     found = read_pairs(path, keep_going=True)
     assert [row.line for row in found.rows] == [2, 4]
-    assert found.left_out[0].startswith(f"{path}, line 3: ") and len(found.left_out) == 1
+    assert found.left_out[0].startswith(f"{path}, line 3: ")
+    assert len(found.left_out) == 1
 
 
 def test_nothing_is_left(file):
@@ -189,8 +204,10 @@ CONTENT = st.one_of(
     st.lists(
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | CELLS,
-            lambda inner: st.lists(inner, max_size=3)
-            | st.dictionaries(st.sampled_from([*HEADER.split(","), "foil", "x"]), inner),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from([*HEADER.split(","), "foil", "x"]), inner)
+            ),
             max_leaves=6,
         ),
         max_size=4,
@@ -198,17 +215,21 @@ CONTENT = st.one_of(
 )
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(CONTENT, st.sampled_from(["pairs.csv", "pairs.tsv", "pairs.jsonl"]), st.booleans())
 def test_any_file_is_read_or_refused_in_one_line(file, content, name, keep_going):
     if isinstance(content, str):
         content = content.encode("utf-8", "surrogatepass")
+    path = file(content, name)
     try:
-        found = read_pairs(file(content, name), keep_going)
-    except PromptError as error:
-        assert "\n" not in str(error)
+        found = read_pairs(path, keep_going)
+    except PromptError:
+        with pytest.raises(PromptError, match=r"\A[^\n]+\Z"):
+            read_pairs(path, keep_going)
         return
     assert found.rows
     for row in found.rows:
-        assert row.pair.clean.strip() and row.pair.corrupted.strip() and row.pair.target != ""
+        assert row.pair.clean.strip()
+        assert row.pair.corrupted.strip()
+        assert row.pair.target != ""
     assert all("\n" not in line for line in found.left_out)

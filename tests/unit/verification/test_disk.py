@@ -47,7 +47,9 @@ def wrong(place) -> list[Verdict]:
 
 
 def entries(place):
-    return [place / Store(place / "results/store").path(key(n)).relative_to(place) for n in (0.0, 0.5)]
+    return [
+        place / Store(place / "results/store").path(key(n)).relative_to(place) for n in (0.0, 0.5)
+    ]
 
 
 def test_what_was_left_alone_is_as_it_was(place):
@@ -148,7 +150,8 @@ def test_weights_that_changed(place):
     weights = model / "model.safetensors"
     flipped(weights, -1)
     (found,) = wrong(place)
-    assert found.path == str(weights) and "changed since hvp_model.json was written" in found.says
+    assert found.path == str(weights)
+    assert "changed since hvp_model.json was written" in found.says
     weights.write_bytes(weights.read_bytes()[:-4])
     assert wrong(place)[0].says.startswith("truncated: ")
     (model / "tokenizer.json").unlink()
