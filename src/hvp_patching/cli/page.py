@@ -69,9 +69,11 @@ def page(run: Run, facts: Mapping[str, str]) -> str:
             cells += [interval(low, high)] if column is first else []
         cells += [str(row[HOW])] if HOW in row else []
         known = not (math.isnan(low) or math.isnan(high))
-        ends: dict[str, Any] = {"low": place(low), "high": place(high)} if known else {"low": None}
+        places: dict[str, Any] = (
+            {"low": place(low), "high": place(high)} if known else {"low": None}
+        )
         label = f"{row['component']}: {number(row[first.name])} {interval(low, high)}"
-        rows.append({"cells": cells, "at": place(float(row[first.name])), "label": label, **ends})
+        rows.append({"cells": cells, "at": place(float(row[first.name])), "label": label, **places})
     headings = ["#", "component"]
     for column in run.columns:
         headings += [column.heading, *(["interval"] if column is first else [])]

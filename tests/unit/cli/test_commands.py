@@ -187,11 +187,12 @@ def test_models_lists_the_registry(call, models):
     result = call("models", env={"COLUMNS": "220"})
     assert result.exit_code == 0
     assert all(name in result.stdout for name in hp.list_models())
-    (row,) = [line for line in result.stdout.splitlines() if line.startswith("smollm2-135m ")]
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    (row,) = [line for line in lines if line.startswith("smollm2-135m ")]
     assert "Apache-2.0" in row
     assert "yes:" in row
     assert "M " in row
-    (row,) = [line for line in result.stdout.splitlines() if line.startswith("gpt2-small ")]
+    (row,) = [line for line in lines if line.startswith("gpt2-small ")]
     assert " no" in row
     assert "openai-community/gpt2" in row
     assert "https://ai.google.dev/gemma/terms" in result.stdout

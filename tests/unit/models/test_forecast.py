@@ -110,10 +110,10 @@ def test_a_container_s_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "memory.current").write_text("3000\n")
     (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 700\n")
     assert module._cgroup(tmp_path) == 2700
-    monkeypatch.setattr(module, "_cgroup", lambda: 2700)
-    assert free_memory() == 2700
     (tmp_path / "memory.max").write_text("max\n")
     assert module._cgroup(tmp_path) is None
+    monkeypatch.setattr(module, "_cgroup", lambda: 2700)
+    assert free_memory() == 2700
 
 
 def test_sizes_are_said_with_three_digits() -> None:
