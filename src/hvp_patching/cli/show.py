@@ -98,8 +98,8 @@ Scale = tuple[float, float]
 
 
 def ends(row: dict[Any, Any], column: Column) -> Scale:
-    """The ends of a row's interval, NaN where the column has none."""
-    if not column.low:
+    """The ends of a row's interval; NaN where it has none, or is a point."""
+    if not column.low or row.get(HOW) == "exact":
         return math.nan, math.nan
     return float(row[column.low]), float(row[column.high])
 
