@@ -48,7 +48,8 @@ def ranking(run: Run, top: int, signs: Sequence[str] = SIGNS) -> Table:
     """The table of a run's first `top` components."""
     shown, first = run.frame.head(top), run.columns[0]
     scale = scale_of(shown, first)
-    known = bool(first.low) and bool(shown[first.low].notna().any())
+    rows = shown.to_dict("records")
+    known = any(not math.isnan(ends(row, first)[0]) for row in rows)
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -65,7 +66,7 @@ def ranking(run: Run, top: int, signs: Sequence[str] = SIGNS) -> Table:
             table.add_column("", no_wrap=True)
     if HOW in shown:
         table.add_column(HOW)
-    for row in shown.to_dict("records"):
+    for row in rows:
         cells = [str(row["rank"]), str(row["component"])]
         for column in run.columns:
             cells.append(number(row[column.name]))
