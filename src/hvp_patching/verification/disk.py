@@ -26,6 +26,7 @@ STORE = Path("results") / "store"
 MODELS = Path("data") / "models"
 MADE = ("results", "tables", "figures")  # where results lie
 PARQUET = b"PAR1"  # first and last bytes of a parquet file
+UNRECORDED = "file without a record"  # benchmarks, and what was made before there were any
 AGAIN = "delete it and run Snakemake again"
 
 
@@ -109,8 +110,8 @@ def _unrecorded(path: Path, name: Path) -> Looked:
             tail = stream.read()
         if head != PARQUET or tail != PARQUET or size < 3 * len(PARQUET):
             says = f"truncated: {size} bytes that are no parquet file"
-            return Looked("result", _wrong(str(name), says, AGAIN))
-    return Looked("result", Verdict(str(name), "has no record", wrong=False))
+            return Looked(UNRECORDED, _wrong(str(name), says, AGAIN))
+    return Looked(UNRECORDED)
 
 
 def _wrong(path: str, says: str, advice: str) -> Verdict | None:
@@ -152,11 +153,11 @@ def _entry(path: Path) -> Looked:
 
 def _entry_verdict(path: Path) -> Verdict | None:
     if path.name.endswith(DAMAGED):
-        return Verdict(str(path), "was set aside as damaged before; delete it", wrong=False)
+        return Verdict(str(path), "set aside as damaged before; delete it", wrong=False)
     try:
         decode(path.read_bytes(), NamedKey(path))
     except OtherFormat:
-        return Verdict(str(path), "is of another format and will be computed again", wrong=False)
+        return Verdict(str(path), "of another format; it will be computed again", wrong=False)
     except Damage as damage:
         return Verdict(str(path), f"damaged: {damage}; it will be computed again")
     except FileNotFoundError:

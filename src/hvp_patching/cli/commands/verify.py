@@ -10,6 +10,12 @@ import typer
 Folder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="The working folder, with results/.")
 ]
+PLURALS = {
+    "result": "results",
+    "file without a record": "files without a record",
+    "store entry": "store entries",
+    "model": "models",
+}
 
 
 def verify(folder: Folder = Path()) -> None:
@@ -25,15 +31,12 @@ def verify(folder: Folder = Path()) -> None:
 
     with counted("verifying", "files") as report:
         found = look(folder, report)
-    wrong = [one.verdict for one in found if one.verdict and one.verdict.wrong]
-    notes = Counter(one.verdict.says for one in found if one.verdict and not one.verdict.wrong)
-    for verdict in wrong:
+    verdicts = [one.verdict for one in found if one.verdict]
+    wrong = [verdict for verdict in verdicts if verdict.wrong]
+    for verdict in sorted(verdicts, key=lambda one: one.wrong, reverse=True):
         print(f"{verdict.path}: {verdict.says}")
     kinds = Counter(one.kind for one in found)
-    plurals = {"result": "results", "store entry": "store entries", "model": "models"}
-    looked = ", ".join(f"{n} {kind if n == 1 else plurals[kind]}" for kind, n in kinds.items())
-    for says, count in notes.items():
-        print(f"{count} {'file' if count == 1 else 'files'} that {says}")
-    verdict_ = f"{len(wrong)} wrong" if wrong else "all as they were written"
-    print(f"{looked}: {verdict_}")
+    looked = ", ".join(f"{n} {kind if n == 1 else PLURALS[kind]}" for kind, n in kinds.items())
+    state = f"{len(wrong)} wrong" if wrong else "none changed, truncated or missing"
+    print(f"{looked}: {state}")
     raise typer.Exit(1 if wrong else 0)
