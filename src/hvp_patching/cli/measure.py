@@ -120,8 +120,9 @@ def _ranked(session: Session, table: pd.DataFrame, headings: dict[str, str], tit
     order = frame[first].abs().sort_values(ascending=False, kind="stable").index
     frame = frame.loc[order].reset_index(drop=True)
     frame.insert(0, "rank", range(1, len(frame) + 1))
+    what = headings[first].removesuffix(f" ({UNITS[session.asked.metric]})")
     facts = facts_of(session)
-    return Run(title, facts, frame, tuple(columns), table, sentence(frame, n, headings[first]))
+    return Run(title, facts, frame, tuple(columns), table, sentence(frame, n, what))
 
 
 def _by_component(table: pd.DataFrame, name: str, n: int) -> np.ndarray[Any, np.dtype[np.float64]]:
