@@ -31,7 +31,8 @@ font-size:.85rem}dt{color:#666}dd{margin:0;overflow-wrap:anywhere}</style>
 {% if more %}<p>The first {{ rows|length }} components are shown; a .csv or .json file has the
 other {{ more }} too.</p>{% endif %}
 <div class="grid"><table>
-<thead><tr>{% for heading in headings %}<th class="{{ 'r' if loop.index != 2 else 'l' }}">{{ heading }}</th>{% endfor %}</tr></thead>
+<thead><tr>{% for heading in headings %}\
+<th class="{{ 'r' if loop.index != 2 else 'l' }}">{{ heading }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in rows -%}
 <tr>{% for cell in row.cells %}<td class="{{ 'r' if loop.index != 2 else 'l' }}">{{ cell }}</td>\
