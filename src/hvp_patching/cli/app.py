@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from hvp_patching.cli.commands.jets import jets
 from hvp_patching.cli.commands.models import models
 from hvp_patching.cli.commands.patch import patch
+from hvp_patching.cli.commands.screen import screen
 from hvp_patching.cli.commands.verify import verify
 from hvp_patching.cli.examples import EXAMPLES
 from hvp_patching.failures import one_line, out_of_memory
@@ -99,7 +100,7 @@ Debug = Annotated[
 ]
 
 
-@app.callback(epilog=EXAMPLES["patch"])
+@app.callback(epilog=EXAMPLES["screen"])
 def root(
     version: Version = False,
     debug: Debug = False,
@@ -107,7 +108,7 @@ def root(
     """Which attribution scores to trust: exact and estimated effects of a model's components."""
 
 
-for command in (patch, jets, models, verify):
+for command in (screen, patch, jets, models, verify):
     app.command(epilog=EXAMPLES[command.__name__], no_args_is_help=False)(command)
 
 
