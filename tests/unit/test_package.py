@@ -52,7 +52,7 @@ def test_a_broken_contract_is_seen(configured, tmp_path, broken, capsys):
     swaps = {
         "light": ('"torch", "transformers"', '"pandas", "transformers"'),
         "shown": ('"hvp_patching.metrics", "hvp_patching.measuring"', '"hvp_patching.frames"'),
-        "layers": ('    "cache | metrics",\n', ""),
+        "layers": ('    "cache | metrics | verification",\n', ""),
     }
     assert text.count(swaps[broken][0]) == 1
     (tmp_path / "pyproject.toml").write_text(text.replace(*swaps[broken]))

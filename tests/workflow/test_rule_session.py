@@ -187,3 +187,20 @@ def test_a_check_logs_its_summary_where_it_is_on(tmp_path, terminal, monkeypatch
     with pytest.raises(SystemExit):
         call(tmp_path / "bad.log", work)
     assert "some_rule: HVP_CHECK is 'maybe'; set it to 1, 0 or one of: off" in terminal.getvalue()
+
+
+def test_what_a_rule_wrote_is_recorded(tmp_path, terminal, monkeypatch):
+    from hvp_patching.verification.manifest import fault, recorded
+
+    monkeypatch.chdir(tmp_path)
+    job = SimpleNamespace(rule="some_rule", log=["rule.log"], threads=1, output=["results/a.csv"])
+
+    def write() -> None:
+        Path("results").mkdir()
+        Path("results/a.csv").write_text("1")
+
+    rule_session.run(job, write)
+    ((_, entry),) = recorded()
+    assert (entry.path, entry.rule, fault(entry)) == ("results/a.csv", "some_rule", "")
+    Path("results/a.csv").write_text("2")
+    assert fault(entry).startswith("changed since some_rule wrote it")

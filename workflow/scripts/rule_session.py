@@ -71,6 +71,7 @@ def run(
             with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(log):
                 _log_to(log)
                 main()
+                _record_outputs(snakemake)
                 _report_stores(snakemake.rule)
         except Exception as error:
             with contextlib.suppress(OSError):
@@ -169,6 +170,13 @@ def open_store(path: str | Path) -> Store:
 
     STORES.append(Store(path))
     return STORES[-1]
+
+
+def _record_outputs(snakemake: Any) -> None:
+    """Note what was written, for `hvp-patching verify`."""
+    from hvp_patching.verification.manifest import record
+
+    record(getattr(snakemake, "output", ()), snakemake.rule)
 
 
 def _report_stores(rule: str) -> None:
