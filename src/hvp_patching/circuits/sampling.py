@@ -12,7 +12,8 @@ import torch
 
 from hvp_patching.circuits.graph import INPUT, KINDS, LOGITS, EdgeGraph
 
-LARGEST, RANDOM, ONE = "largest", "random", "embedding to MLP 0"
+
+LARGEST, RANDOM, ONE = "largest", "random", "one edge"
 READER_KINDS = (*KINDS, "mlp", LOGITS)
 STRATA = (LARGEST, RANDOM, *READER_KINDS, ONE)
 ONE_EDGE = (INPUT, "m0")  # the edge that carries most of the effect, and that EAP gets wrong

@@ -21,6 +21,7 @@ from hvp_patching.circuits.methods import Score, method_by_name
 from hvp_patching.circuits.single_edges import exact_effects
 from hvp_patching.circuits.ungrouped import edge_model
 from hvp_patching.isolation import isolated
+from hvp_patching.paths.base_run import shared_base_runs
 from hvp_patching.paths.metric import AnyMetric, as_metric, logit_difference
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, no_progress
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pair
@@ -86,7 +87,7 @@ def timed_scores(
     units = {name: unit_of(method) for name, (method, _) in asked.items()}
     watch = Stopwatch(next(model.parameters()).device)
     found: dict[str, Timed] = {}
-    with edge_model(model) as split:
+    with edge_model(model) as split, shared_base_runs(share=False):
         if split not in _SEEN:
             _SEEN[split] = set()
             method_by_name("eap").score(
