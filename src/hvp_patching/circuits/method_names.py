@@ -32,8 +32,8 @@ FAMILIES = MappingProxyType(
 )
 NUMBERS = {"": "()", STEPS: r"_(\d+)", THRESHOLD: r"(?:_(\d+(?:\.\d+)?))?"}
 REPLACING = ("selective_own", "selective_exact")  # their edges are chosen by all pairs together
-OWN = ("hvp_own", "ms_hvp_own", "ig_own", "exact", "selective", "selective_input")
-OWN += ("selective_joint",)  # rows of their own for each edge
+OWN = ("hvp_own", "ms_hvp_own", "ig_own", "exact", "selective")  # rows of their own for each edge
+FLAGGED = ("selective_input", "selective_joint")  # … for each flagged edge
 READER = ("hvp_reader",)  # … for each reader
 
 
@@ -53,12 +53,14 @@ def split_name(name: object) -> tuple[str, str]:
 
 
 def unit_of(name: str) -> str:
-    """What a method's price is counted by: a 'prompt', whatever the edges, an 'edge' or 'reader'.
+    """What a method's price is counted by: prompt (whatever the edges), edge, reader or flagged.
 
-    Selection by a path's rho has a price an edge for the flagged ones alone.
+    The last is a price for each edge that is flagged. Edges that are replaced are as many whatever
+    the graph.
     """
     family, _ = split_name(name)
-    return "edge" if family in (*OWN, *REPLACING) else "reader" if family in READER else "prompt"
+    kinds = {"edge": OWN, "reader": READER, "flagged": FLAGGED}
+    return next((unit for unit, families in kinds.items() if family in families), "prompt")
 
 
 def replaces(name: str) -> int:

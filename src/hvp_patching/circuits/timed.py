@@ -77,10 +77,9 @@ def timed_scores(
 ) -> TimedScores:
     """Scores and seconds of methods on one pair, each on its own edges (section 4.4, Table 14).
 
-    asked: names of one's own -> (method, edges as edge_scores takes them); of selective_own_N and
-    selective_exact_N the correction of these edges alone is scored. What a model does once, at its
-    first pass or at the first row of a hook, is done before the clock runs. ValueError as in
-    edge_scores.
+    asked: names of one's own -> (method, edges as edge_scores takes them). What a model does once,
+    at its first pass or at the first row of a hook, is done before the clock runs. ValueError for
+    methods whose edges are chosen by all pairs together, and as in edge_scores.
     """
     tokens, graph = as_token_pair(model, pair), graph_of(model)
     chosen = {name: (_score(method), graph.select(edges)) for name, (method, edges) in asked.items()}
@@ -114,7 +113,12 @@ def timed_scores(
 
 def _score(name: str) -> Score:
     method = method_by_name(name)
-    return method.fix or method.score
+    if method.replaced:
+        raise ValueError(
+            f"method '{name}' chooses its edges by all pairs together; time what replaces them on "
+            "edges of your own"
+        )
+    return method.score
 
 
 def _warm_up(run: EdgeRun, mask: torch.Tensor, memory: int) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from hvp_patching.cache import PromptKey, Store, prompt_fields, remember
 from hvp_patching.checking import Subject
-from hvp_patching.circuits.graph import graph_of
+from hvp_patching.circuits.graph import EdgeGraph, graph_of
 from hvp_patching.circuits.method_names import REPLACING, split_name, unit_of
 from hvp_patching.circuits.sampling import ONE, ONE_EDGE, sample_edges
 from hvp_patching.circuits.timed import timed_scores
@@ -78,9 +78,9 @@ def measure_edge_sample(
                     "writer": [graph.writers[row] for row in rows],
                     "reader": [graph.readers[column] for column in columns],
                     "method": name,
-                    "score": scores.numpy(),
-                    "per": unit_of(name),
-                    "n_scored": len(scores),
+                    "edge_score": scores.numpy(),
+
+                    **_units(graph, name, edges),
                     "seconds": seconds,
                 }
             )
@@ -88,7 +88,7 @@ def measure_edge_sample(
             frames.append(kept.merge(own, on=["writer", "reader"], validate="many_to_one"))
         table = pd.concat(frames, ignore_index=True)
         exact = table[table["method"] == EXACT].drop_duplicates(["writer", "reader"])
-        effects = exact.set_index(["writer", "reader"])["score"].rename("exact")
+        effects = exact.set_index(["writer", "reader"])["edge_score"].rename("exact")
         return table.join(effects, on=["writer", "reader"]).assign(
             captures=captures, n_edges=graph.n_edges, place=place_text(m.model)
         )
@@ -146,3 +146,16 @@ def _checked(methods: Sequence[str]) -> list[str]:
                 "already; leave it out"
             )
     return list(dict.fromkeys([EXACT, EAP, *methods]))
+
+
+def _units(graph: EdgeGraph, name: str, edges: torch.Tensor) -> dict[str, Any]:
+    """What a method's price is counted by, how many of it were scored, and are in the graph."""
+    per = unit_of(name)
+    n_edges, n_readers = int(edges.sum()), int(edges.any(0).sum())
+    counts = {
+        "edge": (n_edges, graph.n_edges),
+        "flagged": (n_edges, graph.n_edges),
+        "reader": (n_readers, len(graph.readers)),
+    }
+    n_scored, n_units = counts.get(per, (1, 1))
+    return {"per": per, "n_scored": n_scored, "n_units": n_units}

@@ -16,7 +16,7 @@ import torch
 from hvp_patching.cache import PromptKey, Store, prompt_fields, remember
 from hvp_patching.checking import Subject
 from hvp_patching.circuits.graph import EdgeGraph, graph_of
-from hvp_patching.circuits.method_names import unit_of
+from hvp_patching.circuits.method_names import replaces, unit_of
 from hvp_patching.circuits.methods import SCREEN
 from hvp_patching.circuits.scores import most_moved
 from hvp_patching.circuits.timed import timed_scores
@@ -70,7 +70,7 @@ def measure_edge_timing(
 
     def measure(subject: Subject) -> pd.DataFrame:
         tokens = subject.tokens
-        rows = list(_whole(m, store, tokens, asked, tau, graph.n_edges))
+        rows = list(_whole(m, store, tokens, asked, tau))
         if tokens.prompt_id in sampled:
             rows += _of_some(m, store, tokens, graph, n_edges, tau, seed, rows)
         return pd.DataFrame(rows).assign(n_edges=graph.n_edges, place=place_text(m.model))
@@ -84,7 +84,6 @@ def _whole(
     tokens: TokenPair,
     methods: Sequence[str],
     tau: float,
-    n_edges: int,
 ) -> Iterator[Row]:
     """Seconds of methods on all edges, and which share their reliability score flags."""
     m, metric = measurement, logit_difference()
@@ -110,7 +109,7 @@ def _whole(
     entries, _ = remember(store, keys, m.model, compute)
     for name in methods:
         seconds, captures, flagged = entries[name]["numbers"].tolist()
-        yield _row(name, seconds, captures, n_edges, flagged)
+        yield _row(name, seconds, captures, flagged)
 
 
 def _of_some(
@@ -139,7 +138,8 @@ def _of_some(
     for name, (values, seconds) in found.items():
         flagged = _flagged(name, scores[EAP][places], values, tau) if name == OWN else NOT_FLAGGING
         replacing = name not in (OWN, EXACT)
-        rows.append(_row(name, seconds + before * replacing, captures, n, flagged))
+        units = (1, 1) if replacing else (n, graph.n_edges)
+        rows.append(_row(name, seconds + before * replacing, captures, flagged, units))
     return rows
 
 
@@ -155,11 +155,14 @@ def _entry(*numbers: float) -> Entry:
     return {"numbers": torch.tensor(numbers, dtype=torch.float64)}
 
 
-def _row(name: str, seconds: float, captures: float, n_scored: int, flagged: float) -> Row:
+def _row(
+    name: str, seconds: float, captures: float, flagged: float, units: tuple[int, int] = (1, 1)
+) -> Row:
     return {
         "method": name,
         "per": unit_of(name),
-        "n_scored": n_scored,
+        "n_scored": units[0],
+        "n_units": units[1],
         "seconds": seconds,
         "captures": captures,
         "flagged_share": float("nan") if flagged == NOT_FLAGGING else flagged,
@@ -168,9 +171,9 @@ def _row(name: str, seconds: float, captures: float, n_scored: int, flagged: flo
 
 def _checked(methods: Sequence[str]) -> list[str]:
     for name in methods:
-        if unit_of(name) != "prompt":
+        if unit_of(name) != "prompt" or replaces(name):
             raise ValueError(
-                f"method '{name}' has a price an edge or reader and is not timed on all edges; "
+                f"method '{name}' has a price by edges or readers and is not timed on all edges; "
                 "leave it out: own HVP and exact patching are timed on some edges"
             )
     return list(dict.fromkeys([EAP, SCREEN, *methods]))
