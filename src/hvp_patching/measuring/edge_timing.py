@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -30,7 +31,7 @@ from hvp_patching.store import Entry
 
 EAP, OWN, EXACT = "eap", "hvp_own", "exact"
 NOT_FLAGGING = -1.0  # the store takes no NaN
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def measure_edge_timing(
         rows = list(_whole(m, store, tokens, asked, tau))
         if tokens.prompt_id in sampled:
             rows += _of_some(m, store, tokens, graph, n_edges, tau, seed, rows)
-        return pd.DataFrame(rows).assign(n_edges=graph.n_edges, place=place_text(m.model))
+        about = {"n_layers": graph.n_layers, "n_edges": graph.n_edges}
+        return pd.DataFrame(rows).assign(**about, place=place_text(m.model))
 
     return m.table(measure)
 
@@ -133,7 +135,7 @@ def _of_some(
     names = {OWN: (OWN, some), EXACT: (EXACT, some)}
     names |= {f"selective_own_{n}": (OWN, moved), f"selective_exact_{n}": (EXACT, moved)}
     found, captures = stored_timed_scores(measurement, store, tokens, names, lambda fraction: None)
-    before = sum(float(str(row["seconds"])) for row in whole if row["method"] in (EAP, SCREEN))
+    before = sum(row["seconds"] for row in whole if row["method"] in (EAP, SCREEN))
     rows = []
     for name, (values, seconds) in found.items():
         flagged = _flagged(name, scores[EAP][places], values, tau) if name == OWN else NOT_FLAGGING

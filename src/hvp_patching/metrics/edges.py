@@ -201,6 +201,7 @@ def _costs(
             "per": group["per"].iloc[0],
             "n_prompts": n,
             "n_timed": len(group),
+            "n_layers": int(group["n_layers"].iloc[0]),
             "n_edges": n_edges,
             "seconds_all": float(seconds.mean()),
             "all_low": low,
