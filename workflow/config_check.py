@@ -193,6 +193,7 @@ def _check_names(config: dict[str, Any]) -> None:
             _known(parsed.task, TASKS, "task", key)
             _known(parsed.task, config["corruptions"], "task", f"{key} (see corruptions)")
     _check_autoencoders(config)
+    _check_edges(config)
     _known(config["table3"], config["component_settings"], "setting", "table3")
     for task, corruption in config["corruptions"].items():
         _known(task, TASKS, "task", "corruptions")
@@ -221,6 +222,32 @@ def _check_names(config: dict[str, Any]) -> None:
                 f"table2_columns.{column} is '{name}', which is neither among estimators nor "
                 f"baselines; add it there, or choose one of: {', '.join(computed)}"
             )
+
+
+def _check_edges(config: dict[str, Any]) -> None:
+    """Methods that score edges, each where its price and its choice of edges allow it."""
+    from hvp_patching.circuits.method_names import replaces, split_name, unit_of
+
+    further = config["further_circuit_methods"]
+    listed = {f"further_circuit_methods.{name}": names for name, names in further.items()}
+    listed |= {key: config[key]["methods"] for key in ("edge_sample", "edge_timing")}
+    for key, names in {"circuit_methods": config["circuit_methods"], **listed}.items():
+        for name in names:
+            try:
+                split_name(name)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
+            if key.startswith("edge_") and replaces(name):
+                raise ValueError(
+                    f"{key} has '{name}', which chooses its edges by all prompts; remove it"
+                )
+            if key == "edge_timing" and unit_of(name) != "prompt":
+                raise ValueError(
+                    f"{key} has '{name}', whose price is counted by {unit_of(name)}s and which all "
+                    "edges would take hours for; remove it"
+                )
+    for name in further:
+        _known(name, config["table16"], "setting", "further_circuit_methods")
 
 
 def _check_autoencoders(config: dict[str, Any]) -> None:

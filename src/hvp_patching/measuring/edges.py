@@ -257,3 +257,22 @@ def _check_methods(methods: Sequence[str]) -> None:
             raise ValueError(
                 f"method '{name}' chooses its edges by all prompts together and is no score of one"
             )
+
+
+def no_edges() -> pd.DataFrame:
+    """The table of measure_edges without a row: for a model that does not do the task."""
+    return _empty(writer="str", reader="str", method="str", score="float64", n_prompts="int64")
+
+
+def no_circuits() -> pd.DataFrame:
+    """The table of measure_faithfulness without a row, likewise."""
+    return _empty(
+        **dict.fromkeys(("prompt_id", "method", "selection"), "str"),
+        level="float64",
+        **dict.fromkeys(("n_edges", "n_kept"), "int64"),
+        **dict.fromkeys(("m", "m_clean", "m_corrupted"), "float64"),
+    )
+
+
+def _empty(**kinds: str) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
