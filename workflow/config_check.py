@@ -193,7 +193,7 @@ def _check_names(config: dict[str, Any]) -> None:
             _known(parsed.task, TASKS, "task", key)
             _known(parsed.task, config["corruptions"], "task", f"{key} (see corruptions)")
     _check_autoencoders(config)
-    _check_edges(config)
+    _check_edges(config, models, TASKS)
     _known(config["table3"], config["component_settings"], "setting", "table3")
     for task, corruption in config["corruptions"].items():
         _known(task, TASKS, "task", "corruptions")
@@ -224,7 +224,7 @@ def _check_names(config: dict[str, Any]) -> None:
             )
 
 
-def _check_edges(config: dict[str, Any]) -> None:
+def _check_edges(config: dict[str, Any], models: Iterable[str], tasks: Iterable[str]) -> None:
     """Methods that score edges, each where its price and its choice of edges allow it."""
     from hvp_patching.circuits.method_names import replaces, split_name, unit_of
 
@@ -243,11 +243,13 @@ def _check_edges(config: dict[str, Any]) -> None:
                 )
             if key == "edge_timing" and unit_of(name) != "prompt":
                 raise ValueError(
-                    f"{key} has '{name}', whose price is counted by {unit_of(name)}s and which all "
-                    "edges would take hours for; remove it"
+                    f"{key} has '{name}', whose price grows with the edges: all of them would take "
+                    "hours; remove it"
                 )
     for name in further:
-        _known(name, config["table16"], "setting", "further_circuit_methods")
+        parsed = Setting.parse(name)
+        _known(parsed.model, models, "model", "further_circuit_methods")
+        _known(parsed.task, tasks, "task", "further_circuit_methods")
 
 
 def _check_autoencoders(config: dict[str, Any]) -> None:
