@@ -6,7 +6,7 @@ names the processor and the threads, so that no other machine's seconds are serv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,9 @@ import torch
 from hvp_patching.cache import PromptKey, Store, prompt_fields, remember
 from hvp_patching.checking import Subject
 from hvp_patching.circuits.graph import EdgeGraph, graph_of
-from hvp_patching.circuits.method_names import REPLACING, split_name, unit_of
+from hvp_patching.circuits.method_names import replaces, unit_of
 from hvp_patching.circuits.sampling import ONE, ONE_EDGE, sample_edges
 from hvp_patching.circuits.timed import timed_scores
-
 from hvp_patching.measuring.edges import EDGES, digest_of, stored_scores
 from hvp_patching.measuring.measurement import Measurement
 from hvp_patching.models.environment import current_environment
@@ -31,6 +30,8 @@ from hvp_patching.store import Entry
 TIMED_VERSION = 1
 EXACT, EAP = "exact", "eap"
 OF_ONE = ("ms_hvp_own_5", "ig_own_10")  # scored on the one edge alone
+ENDS = ["writer", "reader"]
+
 
 @dataclass(frozen=True)
 class TimedKey(PromptKey):
@@ -43,6 +44,7 @@ class TimedKey(PromptKey):
     edges: str
     place: str
     version: int = TIMED_VERSION
+
 
 def measure_edge_sample(
     measurement: Measurement,
@@ -58,54 +60,79 @@ def measure_edge_sample(
     """
     m, asked = measurement, _checked(methods)
     graph = graph_of(m.model)
+    one = graph.select([ONE_EDGE])
 
     def measure(subject: Subject) -> pd.DataFrame:
-        prompt_id = subject.tokens.prompt_id
-        (ranking,) = stored_scores(m, store, subject.tokens, [EAP]).values()
-        sample = sample_edges(graph, ranking, per_stratum, seed, prompt_id)
-        mask = graph.select(sample[["writer", "reader"]].drop_duplicates())
-        one = graph.select([ONE_EDGE])
-        masks = {name: mask for name in asked} | {name: one for name in OF_ONE if name not in asked}
-        found, captures = stored_timed_scores(
-            m, store, subject.tokens, {name: (name, edges) for name, edges in masks.items()}, m.advance
-        )
+        tokens = subject.tokens
+        ranking = stored_scores(m, store, tokens, [EAP])[EAP]
+        sample = sample_edges(graph, ranking, per_stratum, seed, tokens.prompt_id)
+        mask = graph.select(sample[ENDS].drop_duplicates())
+        alone = [name for name in OF_ONE if name not in asked]
+        masks = dict.fromkeys(asked, mask) | dict.fromkeys(alone, one)
+        timed = {name: (name, edges) for name, edges in masks.items()}
+        found, captures = stored_timed_scores(m, store, tokens, timed, m.advance)
         frames = []
         for name, edges in masks.items():
-            scores, seconds = found[name]
-            rows, columns = edges.nonzero().T.tolist()
-            own = pd.DataFrame(
-                {
-                    "writer": [graph.writers[row] for row in rows],
-                    "reader": [graph.readers[column] for column in columns],
-                    "method": name,
-                    "edge_score": scores.numpy(),
-
-                    **_units(graph, name, edges),
-                    "seconds": seconds,
-                }
-            )
             kept = sample if name in asked else sample[sample["stratum"] == ONE]
-            frames.append(kept.merge(own, on=["writer", "reader"], validate="many_to_one"))
-        table = pd.concat(frames, ignore_index=True)
-        exact = table[table["method"] == EXACT].drop_duplicates(["writer", "reader"])
-        effects = exact.set_index(["writer", "reader"])["edge_score"].rename("exact")
-        return table.join(effects, on=["writer", "reader"]).assign(
-            captures=captures, n_edges=graph.n_edges, place=place_text(m.model)
-        )
+            own = _scored(graph, name, edges, *found[name])
+            frames.append(kept.merge(own, on=ENDS, validate="many_to_one"))
+        place = {"n_edges": graph.n_edges, "place": place_text(m.model)}
+        return _with_exact(pd.concat(frames, ignore_index=True)).assign(captures=captures, **place)
 
     return m.table(measure)
+
+
+def _checked(methods: Sequence[str]) -> list[str]:
+    """Exact patching and EAP, against which others are set, then the asked ones, each once."""
+    for name in methods:
+        if replaces(name):
+            raise ValueError(
+                f"method '{name}' chooses its edges by all prompts together, and a sample has them "
+                "already; leave it out"
+            )
+    return list(dict.fromkeys([EXACT, EAP, *methods]))
+
+
+def _scored(
+    graph: EdgeGraph, name: str, edges: torch.Tensor, scores: torch.Tensor, seconds: float
+) -> pd.DataFrame:
+    """One method's edges: their scores, and what its price is counted by."""
+    rows, columns = edges.nonzero().T.tolist()
+    per = unit_of(name)
+    n_edges, n_readers = int(edges.sum()), int(edges.any(0).sum())
+    by_edge, by_reader = (n_edges, graph.n_edges), (n_readers, len(graph.readers))
+    counts = {"edge": by_edge, "flagged": by_edge, "reader": by_reader}
+    n_scored, n_units = counts.get(per, (1, 1))
+    return pd.DataFrame(
+        {
+            "writer": [graph.writers[row] for row in rows],
+            "reader": [graph.readers[column] for column in columns],
+            "method": name,
+            "edge_score": scores.numpy(),
+            "per": per,
+            "n_scored": n_scored,
+            "n_units": n_units,
+            "seconds": seconds,
+        }
+    )
+
+
+def _with_exact(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows with their edges' exact effects beside."""
+    exact = table[table["method"] == EXACT].drop_duplicates(ENDS)
+    return table.join(exact.set_index(ENDS)["edge_score"].rename("exact"), on=ENDS)
+
 
 def stored_timed_scores(
     measurement: Measurement,
     store: Store,
     tokens: TokenPair,
-    asked: dict[str, tuple[str, Any]],
+    asked: Mapping[str, tuple[str, Any]],
     progress: Progress,
 ) -> tuple[dict[str, tuple[torch.Tensor, float]], float]:
     """timed_scores through the store: scores and seconds by name, and the captures' seconds.
 
-    asked: names -> (method, mask of edges). The captures are those of the pass that a method was
-    timed in.
+    asked: names -> (method, mask of edges). The captures are those before the first of them.
     """
     m, metric = measurement, logit_difference()
     fields = prompt_fields(m.model, tokens, EDGES, "noising", metric)
@@ -118,44 +145,21 @@ def stored_timed_scores(
     def compute(missing: Sequence[str]) -> dict[str, Entry]:
         chosen = {name: asked[name] for name in missing}
         found = timed_scores(m.model, tokens, chosen, metric, m.memory, progress)
-        captures = torch.tensor([found.captures], dtype=torch.float64)
         return {
-            name: {
-                "scores": timed.scores,
-                "seconds": torch.tensor([timed.seconds], dtype=torch.float64),
-                "captures": captures,
-            }
+            name: {"scores": timed.scores, "seconds": _number(timed.seconds)}
+            | {"captures": _number(found.captures)}
             for name, timed in found.methods.items()
         }
 
     entries, _ = remember(store, keys, m.model, compute)
-    found = {name: (e["scores"], float(e["seconds"])) for name, e in entries.items()}
-    first = next(iter(entries.values()))
-    return found, float(first["captures"])
+    found = {name: (entry["scores"], float(entry["seconds"])) for name, entry in entries.items()}
+    return found, float(next(iter(entries.values()))["captures"])
+
+
+def _number(value: float) -> torch.Tensor:
+    return torch.tensor([value], dtype=torch.float64)
+
 
 def place_text(model: Any) -> str:
     """The processor and the threads, for a key."""
     return f"{current_environment(model).device}, {torch.get_num_threads()} threads"
-
-def _checked(methods: Sequence[str]) -> list[str]:
-    """Exact patching and EAP, against which others are set, then the asked ones, each once."""
-    for name in methods:
-        if split_name(name)[0] in REPLACING:
-            raise ValueError(
-                f"method '{name}' chooses its edges by all prompts together, and a sample has them "
-                "already; leave it out"
-            )
-    return list(dict.fromkeys([EXACT, EAP, *methods]))
-
-
-def _units(graph: EdgeGraph, name: str, edges: torch.Tensor) -> dict[str, Any]:
-    """What a method's price is counted by, how many of it were scored, and are in the graph."""
-    per = unit_of(name)
-    n_edges, n_readers = int(edges.sum()), int(edges.any(0).sum())
-    counts = {
-        "edge": (n_edges, graph.n_edges),
-        "flagged": (n_edges, graph.n_edges),
-        "reader": (n_readers, len(graph.readers)),
-    }
-    n_scored, n_units = counts.get(per, (1, 1))
-    return {"per": per, "n_scored": n_scored, "n_units": n_units}
