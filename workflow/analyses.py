@@ -104,9 +104,7 @@ def analyses(config: Config) -> dict[str, Analysis]:
             {"threshold": config["features"]["threshold"], **resamples},
         ),
         "circuit_summary": Analysis("circuits.circuit_summary", ("faithfulness",), resamples),
-        "edge_errors": Analysis(
-            "edges.edge_errors", ("edge_sample",), tau | trivial | resamples
-        ),
+        "edge_errors": Analysis("edges.edge_errors", ("edge_sample",), tau | trivial | resamples),
         "edge_effects": Analysis("edges.edge_effects", ("edge_sample",)),
         "one_edge_summary": Analysis("edges.one_edge_summary", ("one_edge",), resamples),
         "edge_costs": Analysis("edges.edge_costs", ("edge_timing",), resamples),

@@ -196,8 +196,8 @@ MEASURED = {
     "edge_effects": "method n_prompts value lowest highest sign_agreement",
     "one_edge_summary": "method selection n_prompts cpr cpr_low cpr_high cmd cmd_low cmd_high "
     "average average_low average_high exact eap_score hvp_joint_score",
-    "edge_costs": "method per n_prompts n_timed n_layers n_edges seconds_all all_low all_high captures "
-    "total_seconds overhead flagged_share projected place",
+    "edge_costs": "method per n_prompts n_timed n_layers n_edges seconds_all all_low all_high "
+    "captures total_seconds overhead flagged_share projected place",
     "circuit_summary": "method selection n_prompts cpr cpr_low cpr_high cmd cmd_low "
     "cmd_high average average_low average_high",
     "frontier": "estimator cost n_prompts error ci_low ci_high n_components seconds "

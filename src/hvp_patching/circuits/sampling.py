@@ -12,7 +12,6 @@ import torch
 
 from hvp_patching.circuits.graph import INPUT, KINDS, LOGITS, EdgeGraph
 
-
 LARGEST, RANDOM, ONE = "largest", "random", "one edge"
 READER_KINDS = (*KINDS, "mlp", LOGITS)
 STRATA = (LARGEST, RANDOM, *READER_KINDS, ONE)

@@ -82,7 +82,9 @@ def timed_scores(
     methods whose edges are chosen by all pairs together, and as in edge_scores.
     """
     tokens, graph = as_token_pair(model, pair), graph_of(model)
-    chosen = {name: (_score(method), graph.select(edges)) for name, (method, edges) in asked.items()}
+    chosen = {
+        name: (_score(method), graph.select(edges)) for name, (method, edges) in asked.items()
+    }
     units = {name: unit_of(method) for name, (method, _) in asked.items()}
     watch = Stopwatch(next(model.parameters()).device)
     found: dict[str, Timed] = {}

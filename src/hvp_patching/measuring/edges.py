@@ -32,6 +32,7 @@ from hvp_patching.store import Entry
 
 EDGES = "edges"  # the site of these entries' keys
 EDGES_VERSION = 1
+JUDGED = ("m", "m_clean", "m_corrupted")
 FIXES = {"selective_own": "hvp_own", "selective_exact": "exact"}
 
 
@@ -99,9 +100,7 @@ def measure_edges(measurement: Measurement, store: Store, methods: Sequence[str]
             "reader": [graph.readers[column] for column in columns],
         }
     )
-    frames = [
-        names.assign(method=name, score=means[name].numpy(), n_prompts=n) for name in methods
-    ]
+    frames = [names.assign(method=name, score=means[name].numpy(), n_prompts=n) for name in methods]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -195,7 +194,8 @@ def measure_faithfulness(
     """
     graph = graph_of(measurement.model)
     matrices = {
-        str(method): score_matrix(graph, own) for method, own in scores.groupby("method", sort=False)
+        str(method): score_matrix(graph, own)
+        for method, own in scores.groupby("method", sort=False)
     }
     return judge_scores(measurement, store, matrices, levels, selections)
 
@@ -226,12 +226,11 @@ def judge_scores(
         def compute(missing: Sequence[str]) -> dict[str, Entry]:
             numbered = dict(enumerate(circuits.values()))
             found = judged(m.model, subject.tokens, numbered, metric, m.memory, m.advance)
-            columns = ("m", "m_clean", "m_corrupted")
-            return {"": {name: torch.tensor(found[name].to_numpy()) for name in columns}}
+            return {"": {name: torch.tensor(found[name].to_numpy()) for name in JUDGED}}
 
         key = CircuitKey(**fields, circuits=content)
         entries, _ = remember(store, {"": key}, m.model, compute)
-        return named.assign(**{name: column.numpy() for name, column in entries[""].items()})
+        return named.assign(**{name: entries[""][name].numpy() for name in JUDGED})
 
     return m.table(measure)
 
@@ -270,7 +269,7 @@ def no_circuits() -> pd.DataFrame:
         **dict.fromkeys(("prompt_id", "method", "selection"), "str"),
         level="float64",
         **dict.fromkeys(("n_edges", "n_kept"), "int64"),
-        **dict.fromkeys(("m", "m_clean", "m_corrupted"), "float64"),
+        **dict.fromkeys(JUDGED, "float64"),
     )
 
 

@@ -17,7 +17,6 @@ from hvp_patching.measuring.measurement import Measurement
 RIGHT, WITHOUT = "eap_right", "hvp_joint_without"
 
 
-
 def measure_one_edge(measurement: Measurement, store: Store) -> pd.DataFrame:
     """m of circuits by EAP and joint HVP, as they are and with one edge changed, signed selection.
 
@@ -38,7 +37,9 @@ def measure_one_edge(measurement: Measurement, store: Store) -> pd.DataFrame:
     right[one[graph.mask]] = exact
     without[one[graph.mask]] = float(without.abs().max()) + 1
     vectors = {**means, RIGHT: right, WITHOUT: without}
-    matrices = {name: _matrix(graph, vectors[name]) for name in ("eap", RIGHT, "hvp_joint", WITHOUT)}
+    matrices = {
+        name: _matrix(graph, vectors[name]) for name in ("eap", RIGHT, "hvp_joint", WITHOUT)
+    }
     values = judge_scores(judged, store, matrices, selections=("signed",))
     own = {name: float(means[name][one[graph.mask]]) for name in ("eap", "hvp_joint")}
     return values.assign(exact=exact, eap_score=own["eap"], hvp_joint_score=own["hvp_joint"])

@@ -66,7 +66,9 @@ def test_means_are_those_of_edge_scores_replaced_edges_included(measurement, sto
         own = table.loc[table["method"] == name, "score"].to_numpy()
         assert own == pytest.approx(found[name].matrix[found[name].mask].numpy(), abs=1e-12)
         assert abs(own).max() > 1e-2
-    eap, exact = (table.loc[table["method"] == name, "score"].to_numpy() for name in METHODS[::2][:2])
+    eap, exact = (
+        table.loc[table["method"] == name, "score"].to_numpy() for name in METHODS[::2][:2]
+    )
     assert (eap != exact).sum() == 4
     assert sum(measurement.heard) == pytest.approx(2 * edges.edge_passes(METHODS))
     assert edges.edge_passes(["eap"]) == 1

@@ -111,7 +111,13 @@ def test_bad_samples_are_refused_in_one_line():
 def timing() -> pd.DataFrame:
     rows = []
     for number, prompt in enumerate("abcd"):
-        about = {"prompt_id": prompt, "n_layers": 2, "n_edges": 100, "place": "cpu", "captures": 1.0}
+        about = {
+            "prompt_id": prompt,
+            "n_layers": 2,
+            "n_edges": 100,
+            "place": "cpu",
+            "captures": 1.0,
+        }
         whole = {"per": "prompt", "n_scored": 1, "n_units": 1}
         rows.append(about | whole | {"method": "eap", "seconds": 1.0, "flagged_share": np.nan})
         joint = {"method": "hvp_joint", "seconds": 2.0 + number, "flagged_share": 0.1 * number}

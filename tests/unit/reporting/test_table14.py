@@ -75,9 +75,7 @@ def test_other_models_stand_beside_the_papers_but_are_not_compared(made, paper, 
     assert "Qwen2.5-0.5B beside Qwen2.5-Coder-0.5B" in text
     assert "some processor" in text
     assert "single GPU" in text
-    published = {
-        n: paper(n) for n in (2, 3, 4, *range(6, 19))
-    }
+    published = {n: paper(n) for n in (2, 3, 4, *range(6, 19))}
     joined = comparison({14: shown.frame}, published, "embedded")
     assert joined["ours"].isna().all()
     own = comparison({14: made("gpt2-small/ioi").frame}, published, "paper")

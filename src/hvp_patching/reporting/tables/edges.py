@@ -1,4 +1,4 @@
-"""Edges against exact patching of each alone: errors by stratum, seconds, and the edge that matters."""
+"""Edges against exact patching of each alone: errors by stratum, seconds, one edge of circuits."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def errors(shown: Shown) -> Tabular:
         for row in records(whole):
             own = group[group["method"] == row["method"]].set_index("stratum")["error_share"]
             lines.append(_line(row, own.to_dict()))
+    share = Span(Tex(r"$\sum|\mathrm{error}| / \sum|\mathrm{effect}|$"), len(STRATA))
     heading: list[Row] = [
-        [None, Span(Tex(r"$\sum|\mathrm{error}| / \sum|\mathrm{effect}|$"), len(STRATA))]
-        + [None, None, None, Span("Seconds", 2)],
+        [None, share, None, None, None, Span("Seconds", 2)],
         ["Method", *STRATA.values(), "med.", "sign", "flag", "edge", "all"],
     ]
     return Tabular(heading, lines, "@{}l" + "r" * (len(STRATA) + 5) + "@{}")
@@ -143,19 +143,19 @@ def notes(shown: Shown) -> list[str]:
     places = sorted(set(_block(shown, ERRORS)["place"].dropna()))
     found: list[str] = [
         Tex(
-            r"Every sampled edge is patched alone, effects in logits. Strata, drawn on each prompt: "
+            r"Every sampled edge is patched alone, effects in logits. Strata, on each prompt: "
             r"the edges of largest $|\mathrm{EAP}|$, random ones, the largest into each kind of "
             r"reader. med.: median $|\mathrm{error}| / |\mathrm{effect}|$; sign: percent with the "
             rf"effect's; flag: percent with a reliability score above {tau:g} by that method's "
-            r"curvature; all three over every sampled edge once. Seconds without captures: of one "
-            r"edge alone, and of all edges of a prompt, projected where each edge or reader has its "
-            r"price. A sample has few edges a hook, so that these projections are high."
+            r"curvature; all three over every sampled edge once. Seconds without captures: of one edge alone, "
+            r"and of all edges of a prompt, projected where each edge or reader has its price. A "
+            r"sample has few edges a hook, so that these projections are high."
         ),
         escape(f"Timed on {'; '.join(places)}, not alone on the machine."),
         Tex(
-            r"Embedding to MLP 0: mean over prompts in logits (prompts on which its sign is right), "
-            r"range below. Circuits as in Table 16: EAP, EAP where this one edge has its exact mean "
-            r"effect; joint HVP, and without this one edge."
+            r"Embedding to MLP 0: mean over prompts in logits (prompts on which its sign is "
+            r"right); range below. Circuits as in Table 16: EAP, and where this one edge has its "
+            r"mean exact effect; joint HVP, and without this one edge."
         ),
     ]
     if any("gemma" in str(model) for model in shown.frame["model"]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-
 import pandas as pd
 
 from hvp_patching.circuits.method_names import split_name
@@ -137,9 +136,9 @@ TABLE = Table(
     settings="table14",
     reads={"edge_costs": "edges"},
     options=("tau",),
-    columns="model task corruption method per n_layers n_edges n_prompts n_timed captures seconds_all "
-    "all_low all_high total_seconds overhead flagged_pct projected place published_n_edges "
-    "published_attribution_seconds published_flagged_pct",
+    columns="model task corruption method per n_layers n_edges n_prompts n_timed captures "
+    "seconds_all all_low all_high total_seconds overhead flagged_pct projected place "
+    "published_n_edges published_attribution_seconds published_flagged_pct",
     rows=rows,
     paper=Paper(
         keys={"model": papers_model, "method": papers_method},

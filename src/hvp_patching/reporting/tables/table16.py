@@ -70,7 +70,11 @@ def _area(name: str) -> Callable[[Record], Tex]:
 
 
 SHOWN = (
-    Column("Method", lambda row: edge_method_label(row["method"]) if row["able"] else NOT_SHOWN, align="l"),
+    Column(
+        "Method",
+        lambda row: edge_method_label(row["method"]) if row["able"] else NOT_SHOWN,
+        align="l",
+    ),
     Column("Selection", _if_able("selection"), align="l"),
     Column("CPR", _if_able(_area("cpr")), _if_able(theirs("published_cpr", 3))),
     Column("CMD", _if_able(_area("cmd")), _if_able(theirs("published_cmd", 3))),
@@ -115,8 +119,8 @@ TABLE = Table(
         "Edges are scored on one half of the prompts, circuits judged on the other (n). Signed: "
         "the edges that help most; absolute: the largest in size. CMD rewards f near 1, and half "
         "of either area lies above 50% of the edges.",
-        "EAP, N edges by own HVP (or patched): EAP but for the N edges that EAP-IG (inputs) moves most, "
-        "on the mean. Flagged: by a reliability score above its threshold, with that path's curvature.",
+        "EAP, N edges by own HVP (or patched): EAP but for the N edges that EAP-IG (inputs) moves "
+        "most, on the mean. Flagged: by that path's curvature, at a threshold of 0.5.",
         "The paper does not say along which path its HVP and MS-HVP of edges are taken; they "
         "stand beside none of ours.",
     ],
