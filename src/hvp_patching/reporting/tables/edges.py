@@ -147,9 +147,9 @@ def notes(shown: Shown) -> list[str]:
             r"the edges of largest $|\mathrm{EAP}|$, random ones, the largest into each kind of "
             r"reader. med.: median $|\mathrm{error}| / |\mathrm{effect}|$; sign: percent with the "
             rf"effect's; flag: percent with a reliability score above {tau:g} by that method's "
-            r"curvature; all three over every sampled edge once. Seconds without captures: of one edge alone, "
-            r"and of all edges of a prompt, projected where each edge or reader has its price. A "
-            r"sample has few edges a hook, so that these projections are high."
+            r"curvature; all three over every sampled edge once. Seconds without captures: of one "
+            r"edge alone, and of all edges of a prompt, projected where each edge or reader has "
+            r"its price; a sample has few edges a hook, so that these projections are high."
         ),
         escape(f"Timed on {'; '.join(places)}, not alone on the machine."),
         Tex(
