@@ -96,7 +96,7 @@ def test_a_line_has_the_methods_error_in_every_stratum(made, provenance):
 def test_one_edge_has_its_mean_its_range_and_how_often_its_sign_is_right(made, provenance):
     text = TABLE.tex(made("smollm2-135m/ioi"), provenance)
     assert "$-$10.25~(2/8)" in text
-    assert "[$-$12.50, 1.75]" in text
+    assert "[$-$12.5, 1.8]" in text
     for cpr in ("0.27", "1.56", "1.87", "0.28"):
         assert cpr in text
     assert "nan" not in text

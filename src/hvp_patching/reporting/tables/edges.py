@@ -97,8 +97,8 @@ def one_edge(shown: Shown) -> Tabular:
         cells = [found.get(method) for method in ONE]
         lines.append([setting_label(setting), *(_value(cell) for cell in cells)])
         lines.append([None, *(_range(cell) for cell in cells)])
-    names = [edge_method_label(method) for method in ONE]
-    return Tabular([["Embedding to MLP 0", *names]], lines, "@{}l" + "r" * len(ONE) + "@{}")
+    names = ["Exact" if method == EXACT else edge_method_label(method) for method in ONE]
+    return Tabular([["Input to MLP 0", *names]], lines, "@{}l" + "r" * len(ONE) + "@{}")
 
 
 def _value(row: Record | None) -> Cell:
@@ -112,7 +112,7 @@ def _value(row: Record | None) -> Cell:
 def _range(row: Record | None) -> Cell:
     if row is None:
         return None
-    return Tex(rf"{{\scriptsize [{fixed(row['lowest'])}, {fixed(row['highest'])}]}}")
+    return Tex(rf"{{\scriptsize [{fixed(row['lowest'], 1)}, {fixed(row['highest'], 1)}]}}")
 
 
 def circuits(shown: Shown) -> Tabular:
@@ -153,8 +153,8 @@ def notes(shown: Shown) -> list[str]:
         ),
         escape(f"Timed on {'; '.join(places)}, not alone on the machine."),
         Tex(
-            r"Embedding to MLP 0: mean over prompts in logits (prompts on which its sign is "
-            r"right); range below. Circuits as in Table 16: EAP, and where this one edge has its "
+            r"Input to MLP 0, the edge from the embedding: mean over prompts in logits (prompts on "
+            r"which its sign is right); range below. Circuits as in Table 16: EAP, and where this one edge has its "
             r"mean exact effect; joint HVP, and without this one edge."
         ),
     ]
