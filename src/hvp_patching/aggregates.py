@@ -44,7 +44,7 @@ FAITHFULNESS = Frame(
 )
 ONE_EDGE = Frame(
     "one_edge",
-    FAITHFULNESS.columns
+    dict(FAITHFULNESS.columns)
     | {"exact": "f(1) - f(0) of an edge alone, logits"}
     | holding("logits", "eap_score", "hvp_joint_score"),
     "judge the circuits of one edge again",

@@ -44,8 +44,8 @@ def circuit_summary(
             row |= {area: found[area]}
             row |= dict(zip((f"{area}_low", f"{area}_high"), ends[area], strict=True))
         rows.append(row)
-    ends = [f"{area}{end}" for area in AREAS for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=[*BY, "n_prompts", *ends])
+    columns = [f"{area}{end}" for area in AREAS for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=[*BY, "n_prompts", *columns])
 
 
 def _intervals(

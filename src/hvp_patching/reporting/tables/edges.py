@@ -154,8 +154,8 @@ def notes(shown: Shown) -> list[str]:
         escape(f"Timed on {'; '.join(places)}, not alone on the machine."),
         Tex(
             r"Input to MLP 0, the edge from the embedding: mean over prompts in logits (prompts on "
-            r"which its sign is right); range below. Circuits as in Table 16: EAP, and where this one edge has its "
-            r"mean exact effect; joint HVP, and without this one edge."
+            r"which its sign is right); range below. Circuits as in Table 16: EAP, and where this "
+            r"one edge has its mean exact effect; joint HVP, and without this one edge."
         ),
     ]
     if any("gemma" in str(model) for model in shown.frame["model"]):
