@@ -11,6 +11,7 @@ import yaml
 from snakemake.utils import update_config
 
 from hvp_patching.metrics.absolute import absolute_errors
+from hvp_patching.metrics.edges import edge_costs
 from hvp_patching.metrics.paired import marks, paired
 from hvp_patching.metrics.summary import medians, summarize, summarize_errors
 from hvp_patching.reporting.comparison import (
@@ -164,6 +165,29 @@ def features(model):
     return {"feature_errors": pd.DataFrame(errors), "autoencoders": pd.DataFrame(quality)}
 
 
+def edge_seconds(model):
+    """Two prompts of 0.5 s of captures: EAP takes 1 s, joint HVP 2 s and flags 40%."""
+    rows = [
+        {
+            "prompt_id": prompt,
+            "method": method,
+            "per": "prompt",
+            "n_scored": 1,
+            "n_units": 1,
+            "n_layers": 12,
+            "n_edges": 32491,
+            "seconds": seconds,
+            "captures": 0.5,
+            "flagged_share": flagged,
+            "place": "cpu",
+        }
+        for prompt in ("p0", "p1")
+        for method, seconds, flagged in (("eap", 1.0, float("nan")), ("hvp_joint", 2.0, 0.4))
+    ]
+    found = edge_costs(pd.DataFrame(rows), n_resamples=50)
+    return found.assign(model=model, task="ioi", corruption="")
+
+
 def each(table, function, *args, **options):
     """A function of `metrics` on every setting (and site) apart, as the rules call it."""
     keys = [name for name in (*KEY, "site") if name in table]
@@ -244,6 +268,7 @@ def make_tables(papers, gpt2="gpt2-small", pythia="pythia-410m", gemma="gemma-2-
         11: made(papers, 11, medians=each(errors(gpt2, "factual"), medians)),
         12: made(papers, 12, medians=each(corruptions.drop(columns="site"), medians)),
         13: made(papers, 13, absolute_errors=each(entity_scores(gpt2), absolute_errors)),
+        14: made(papers, 14, edge_costs=edge_seconds(gpt2)),
         15: made(papers, 15, ranking=ranking(gpt2)),
         16: made(papers, 16, **circuits(gpt2)),
         17: made(papers, 17, **features(gpt2)),
@@ -386,6 +411,9 @@ GPT2_IOI = ("gpt2-small", "ioi")
         (13, ("gpt2-small", "entity_swap"), "hvp", "error_reduction_pct", 54.1, 75),
         (13, ("gpt2-small", "entity_swap"), "ap", "n_heads_total", 144, 2),
         (13, ("gpt2-small", "entity_swap"), "ap", "n_records", 7056, 12),
+        (14, ("gpt2-small", ""), "eap", "n_edges", 32491, 32491),
+        (14, ("gpt2-small", ""), "eap", "attribution_seconds", 1.6, 3),
+        (14, ("gpt2-small", ""), "hvp", "attribution_seconds", 5.8, 5),
         (15, GPT2_IOI, "hvp", "kendall_tau", 0.567, 0.6),
         (15, GPT2_IOI, "gim", "ndcg_at_5", 1, 0.9),
         (15, GPT2_IOI, "ih_dr", "ndcg_at_10", 0.934, 0.8),
