@@ -359,6 +359,7 @@ def test_ours_stand_beside_the_papers_where_model_and_task_are_the_papers(joined
         11: 10,
         12: 6,
         13: 7,
+        14: 6,
         15: 20,
         16: 3,
         17: 12,
