@@ -162,4 +162,5 @@ def _number(value: float) -> torch.Tensor:
 
 def place_text(model: Any) -> str:
     """The processor and the threads, for a key."""
-    return f"{current_environment(model).device}, {torch.get_num_threads()} threads"
+    n = torch.get_num_threads()
+    return f"{current_environment(model).device}, {n} thread{'s' * (n != 1)}"
