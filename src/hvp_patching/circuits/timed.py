@@ -125,7 +125,8 @@ def _score(name: str) -> Score:
 
 def _warm_up(run: EdgeRun, mask: torch.Tensor, memory: int) -> None:
     """Let the batch grow at every hook of the edges once: how it does is found by trial."""
-    seen, first = _SEEN[run.run.model], {}
+    seen = _SEEN[run.run.model]
+    first: dict[str, tuple[int, int]] = {}
     for row, column in mask.nonzero().tolist():
         first.setdefault(run.graph.place(column)[0], (row, column))
     new = {hook: edge for hook, edge in first.items() if hook not in seen}

@@ -76,8 +76,9 @@ def measure_edge_sample(
             kept = sample if name in asked else sample[sample["stratum"] == ONE]
             own = _scored(graph, name, edges, *found[name])
             frames.append(kept.merge(own, on=ENDS, validate="many_to_one"))
-        place = {"n_edges": graph.n_edges, "place": place_text(m.model)}
-        return _with_exact(pd.concat(frames, ignore_index=True)).assign(captures=captures, **place)
+        return _with_exact(pd.concat(frames, ignore_index=True)).assign(
+            captures=captures, n_edges=graph.n_edges, place=place_text(m.model)
+        )
 
     return m.table(measure)
 
