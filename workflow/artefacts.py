@@ -86,7 +86,7 @@ FIGURES = {
         "figure12_attention", CASE, _heads("case_study", "circuit", "head_roles", "attention")
     ),
     "convergence": Figure("convergence", "table2", _heads("convergence")),
-    "edges": Figure("edges", "edges", _heads("edge_errors")),
+    "edges": Figure("edges", "edges", {"edge_errors": "edges"}),
     "frontier": Figure("frontier", "frontier", _heads("frontier")),
 }
 
