@@ -231,23 +231,18 @@ def _check_edges(config: dict[str, Any], models: Iterable[str], tasks: Iterable[
     further = config["further_circuit_methods"]
     listed = {f"further_circuit_methods.{name}": names for name, names in further.items()}
     listed |= {key: config[key]["methods"] for key in ("edge_sample", "edge_timing")}
-    for key, names in {"circuit_methods": config["circuit_methods"], **listed}.items():
-        for name in names:
-            try:
-                split_name(name)
-            except ValueError as error:
-                raise ValueError(f"{key}: {error}") from None
-            if key.startswith("edge_") and replaces(name):
-                raise ValueError(
-                    f"{key} has '{name}', which chooses its edges by all prompts; remove it"
-                )
-            if key == "edge_timing" and unit_of(name) != "prompt":
-                raise ValueError(
-                    f"{key} has '{name}', whose price grows with the edges: all of them would take "
-                    "hours; remove it"
-                )
-    for name in further:
-        parsed = Setting.parse(name)
+    listed |= {"circuit_methods": config["circuit_methods"]}
+    for key, name in ((key, name) for key, names in listed.items() for name in names):
+        try:
+            split_name(name)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+        why = "chooses its edges by all prompts" if replaces(name) else ""
+        if key == "edge_timing" and unit_of(name) != "prompt":
+            why = "has a price that grows with the edges"
+        if key.startswith("edge_") and why:
+            raise ValueError(f"{key} has '{name}', which {why}; remove it")
+    for parsed in map(Setting.parse, further):
         _known(parsed.model, models, "model", "further_circuit_methods")
         _known(parsed.task, tasks, "task", "further_circuit_methods")
 

@@ -180,7 +180,7 @@ BAD = {
     ),
     "a method that all edges would take hours by": (
         {"edge_timing": {"methods": ["eap", "hvp_own"]}},
-        "config: edge_timing has 'hvp_own', whose price grows with the edges: ",
+        "config: edge_timing has 'hvp_own', which has a price that grows with the edges; ",
     ),
     "no edges of a stratum": (
         {"edge_sample": {"per_stratum": 0}},
