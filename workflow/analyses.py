@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from choices import ALL_COMPONENTS, CIRCUITS, PROBES, SWEEP, TOP
+from choices import ALL_COMPONENTS, CIRCUITS, EDGE_SAMPLE, EDGE_TIMING, PROBES, SWEEP, TOP
 
 Config = Mapping[str, Any]
 # On which prompts of its setting each result is measured; analyses follow what they read.
@@ -16,7 +16,9 @@ MEASURED_FOR = {
     "sweep": SWEEP,
     "probes": PROBES,
     "feature_scores": TOP,
-    "faithfulness": CIRCUITS,
+    **dict.fromkeys(("faithfulness", "one_edge"), CIRCUITS),
+    "edge_sample": EDGE_SAMPLE,
+    "edge_timing": EDGE_TIMING,
 }
 
 
@@ -111,6 +113,10 @@ def analyses(config: Config) -> dict[str, Analysis]:
             "circuits.circuit_differences", ("faithfulness",), resamples
         ),
         "circuit_curve": Analysis("circuits.circuit_curve", ("faithfulness",)),
+        "edge_errors": Analysis("edges.edge_errors", ("edge_sample",), tau | trivial | resamples),
+        "edge_effects": Analysis("edges.edge_effects", ("edge_sample",)),
+        "one_edge_summary": Analysis("edges.one_edge_summary", ("one_edge",), resamples),
+        "edge_costs": Analysis("edges.edge_costs", ("edge_timing",), resamples),
         "frontier": Analysis(
             "frontier.frontier",
             ("sweep_errors", "scores", "costs"),

@@ -49,10 +49,12 @@ TABLES = (
     "table11",
     "table12",
     "table13",
+    "table14",
     "table15",
     "table16",
     "table17",
     "table18",
+    "edges",
     "frontier",
 )
 
@@ -84,6 +86,7 @@ FIGURES = {
         "figure12_attention", CASE, _heads("case_study", "circuit", "head_roles", "attention")
     ),
     "convergence": Figure("convergence", "table2", _heads("convergence")),
+    "edges": Figure("edges", "edges", {"edge_errors": "edges"}),
     "frontier": Figure("frontier", "frontier", _heads("frontier")),
 }
 

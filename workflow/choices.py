@@ -18,9 +18,16 @@ from hvp_patching.places import SITES
 from hvp_patching.settings import Setting
 
 # What prompts are for: top-k errors, all there are; or `fewer_prompts`
-TOP, ALL_COMPONENTS, SWEEP, PROBES, CIRCUITS = NEEDS = (
-    *("top", "all_components", "sweep", "probes", "circuits"),
+TOP, ALL_COMPONENTS, SWEEP, PROBES, CIRCUITS, EDGE_SAMPLE, EDGE_TIMING = NEEDS = (
+    *("top", "all_components", "sweep", "probes", "circuits", "edge_sample", "edge_timing"),
 )
+
+# Needs whose prompts do not depend on the task
+OF_THEIR_OWN: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, int]]] = {
+    CIRCUITS: lambda config: config["circuit_prompts"],
+    EDGE_SAMPLE: lambda config: config["edge_sample"]["prompts"],
+    EDGE_TIMING: lambda config: config["edge_timing"]["prompts"],
+}
 
 # One module per baseline, or per family that counts steps (ig_inputs for ig_inputs_5): their names
 # are known without importing torch.
@@ -44,8 +51,8 @@ def n_prompts(config: Mapping[str, Any], model: str, task: str, need: str = TOP)
 
     A need of `fewer_prompts` has the first ones alone: what it measures costs more.
     """
-    if need == CIRCUITS:
-        return int(config["circuit_prompts"][config["effort"]])
+    if need in OF_THEIR_OWN:
+        return int(OF_THEIR_OWN[need](config)[config["effort"]])
     counts = config["prompts"][config["effort"]]
     n = _count(counts, model, task)
     if n is None:
@@ -60,8 +67,10 @@ def n_prompts(config: Mapping[str, Any], model: str, task: str, need: str = TOP)
 def n_built(config: Mapping[str, Any], model: str, task: str) -> int:
     """How many prompt pairs a setting's list holds: as many as the need of most."""
     counts = [n_prompts(config, model, task)]
-    if f"{model}/{task}" in config["table16"]:
-        counts.append(n_prompts(config, model, task, CIRCUITS))
+    shown = {CIRCUITS: ("table16", "edges"), EDGE_SAMPLE: ("edges",), EDGE_TIMING: ("table14",)}
+    for need, keys in shown.items():
+        if any(f"{model}/{task}" in config[key] for key in keys):
+            counts.append(n_prompts(config, model, task, need))
     return max(counts)
 
 
@@ -128,6 +137,12 @@ def _usual(config: Mapping[str, Any], wildcards: Any) -> str:
 
 def _in_table2(config: Mapping[str, Any], wildcards: Any) -> bool:
     return wildcards.site == "attn_heads" and _usual(config, wildcards) in config["table2"]
+
+
+def circuit_methods(config: Mapping[str, Any], wildcards: Any) -> list[str]:
+    """What scores edges for Table 16: everywhere, and further methods in a setting."""
+    further = config["further_circuit_methods"].get(_usual(config, wildcards), [])
+    return list(dict.fromkeys([*config["circuit_methods"], *further]))
 
 
 def is_baseline(name: str) -> bool:

@@ -193,6 +193,7 @@ def _check_names(config: dict[str, Any]) -> None:
             _known(parsed.task, TASKS, "task", key)
             _known(parsed.task, config["corruptions"], "task", f"{key} (see corruptions)")
     _check_autoencoders(config)
+    _check_edges(config, models, TASKS)
     _known(config["table3"], config["component_settings"], "setting", "table3")
     for task, corruption in config["corruptions"].items():
         _known(task, TASKS, "task", "corruptions")
@@ -221,6 +222,29 @@ def _check_names(config: dict[str, Any]) -> None:
                 f"table2_columns.{column} is '{name}', which is neither among estimators nor "
                 f"baselines; add it there, or choose one of: {', '.join(computed)}"
             )
+
+
+def _check_edges(config: dict[str, Any], models: Iterable[str], tasks: Iterable[str]) -> None:
+    """Methods that score edges, each where its price and its choice of edges allow it."""
+    from hvp_patching.circuits.method_names import replaces, split_name, unit_of
+
+    further = config["further_circuit_methods"]
+    listed = {f"further_circuit_methods.{name}": names for name, names in further.items()}
+    listed |= {key: config[key]["methods"] for key in ("edge_sample", "edge_timing")}
+    listed |= {"circuit_methods": config["circuit_methods"]}
+    for key, name in ((key, name) for key, names in listed.items() for name in names):
+        try:
+            split_name(name)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+        why = "chooses its edges by all prompts" if replaces(name) else ""
+        if key == "edge_timing" and unit_of(name) != "prompt":
+            why = "has a price that grows with the edges"
+        if key.startswith("edge_") and why:
+            raise ValueError(f"{key} has '{name}', which {why}; remove it")
+    for parsed in map(Setting.parse, further):
+        _known(parsed.model, models, "model", "further_circuit_methods")
+        _known(parsed.task, tasks, "task", "further_circuit_methods")
 
 
 def _check_autoencoders(config: dict[str, Any]) -> None:

@@ -33,6 +33,9 @@ PATHS = {
     "feature_scores": f"results/features/{PROMPT_LIST}.parquet",  # of features, all that move
     "edges": f"results/circuits/{PROMPT_LIST}/edges.parquet",  # scores of all edges
     "faithfulness": f"results/circuits/{PROMPT_LIST}/faithfulness.parquet",  # m of circuits
+    "edge_sample": f"results/circuits/{PROMPT_LIST}/sample.parquet",  # against exact patching
+    "one_edge": f"results/circuits/{PROMPT_LIST}/one_edge.parquet",  # m of circuits, one changed
+    "edge_timing": f"results/timing/edges/{PROMPT_LIST}.parquet",  # seconds of each method
     "attention": f"results/attention/{PROMPT_LIST}.parquet",
     "roles": f"results/attention/{PROMPT_LIST}_roles.parquet",
     "accuracy": f"results/accuracy/{PROMPT_LIST}.parquet",  # right or wrong on the clean prompts

@@ -43,9 +43,39 @@ FAITHFULNESS = Frame(
     | holding("logits", "m", "m_clean", "m_corrupted"),
     "judge the circuits again",
 )
+ONE_EDGE = Frame(
+    "one_edge",
+    dict(FAITHFULNESS.columns)
+    | {"exact": "f(1) - f(0) of an edge alone, logits"}
+    | holding("logits", "eap_score", "hvp_joint_score"),
+    "judge the circuits of one edge again",
+)
+CLOCK = {
+    **holding("s", "seconds", "captures"),
+    "per": "what the method's price is counted by: prompt, edge, reader or flagged (edge)",
+    **holding("count of what `per` names: timed, and in the graph", "n_scored", "n_units"),
+    "n_edges": "count of edges in the graph, or in a circuit",
+    "place": "processor and threads of the clock",
+}
+EDGE_SAMPLE = Frame(
+    "edge_sample",
+    PROMPT
+    | holding("name", "stratum", "writer", "reader", "method")
+    | {"edge_score": "logits", "exact": "f(1) - f(0) of an edge alone, logits"}
+    | CLOCK,
+    "sample the edges again",
+)
+EDGE_TIMING = Frame(
+    "edge_timing",
+    PROMPT
+    | {"method": "name", "flagged_share": "fraction of components", "n_layers": "count"}
+    | CLOCK,
+    "time the edges again",
+)
 READ = (
     *(PROMPTS, SCORES, RANKING_SCORES, TOP, SWEEP, CONVERGENCE_SWEEP, PROBES, ROLE_SCORES),
     *(COSTS, ACCURACY, MODEL, FAITHFULNESS, FEATURE_SCORES, AUTOENCODERS, HESSIANS),
+    *(ONE_EDGE, EDGE_SAMPLE, EDGE_TIMING),
 )
 _SIGNS = [sign + sure for sign in ("lower", "higher") for sure in ("", "_sure", "_survives")]
 MEANINGS = {
@@ -53,7 +83,7 @@ MEANINGS = {
     **holding("count", "n_prompts", "n_all_prompts", "n_records", "n_components", "n_nontrivial"),
     "n_all_records": "count, trivial effects included",
     **holding("count", "n", "n_zero_local", "n_unreliable", "wins", "ties", "losses"),
-    **holding("count", "undecided", "k", "steps"),
+    **holding("count", "undecided", "k", "steps", "n_timed"),
     **holding("area or mean of f, no unit", "cpr", "cmd", "average"),
     **holding(
         "end of the 95% prompt bootstrap",
@@ -108,6 +138,13 @@ MEANINGS = {
     **holding("s", "seconds", "seconds_per_component"),
     "forward_equivalents": "forward passes per component",
     "break_even": "components from which AP is faster than the truth",
+    "error_share": "sum of |edge_score - exact| over the sum of |exact|, a fraction",
+    **holding("fraction of edges with an effect whose edge_score has its sign", "sign_agreement"),
+    **holding("s, of all edges of a prompt, captures apart", "seconds_all", "all_low", "all_high"),
+    "seconds_per_edge": "s, of one edge alone, captures apart",
+    "total_seconds": "s, of all edges on all prompts, captures included",
+    "overhead": "total_seconds / EAP's",
+    "projected": "true or false: from fewer edges or prompts than total_seconds are of",
 }
 
 _METHOD = "estimator cost n_prompts value ci_low ci_high lowest highest"
@@ -159,6 +196,14 @@ MEASURED = {
     "delta_norm_median bound_holds_rate",
     "convergence": "dtype family steps estimator cost n_prompts n_components error error_max "
     "truth_rounding estimate_rounding floor cause",
+    "edge_errors": "stratum method n_prompts n_records error_share ci_low ci_high "
+    "median_relative_error sign_agreement flagged_share per seconds_per_edge seconds_all captures "
+    "n_edges place",
+    "edge_effects": "method n_prompts value lowest highest sign_agreement",
+    "one_edge_summary": "method selection n_prompts cpr cpr_low cpr_high cmd cmd_low cmd_high "
+    "average average_low average_high exact eap_score hvp_joint_score",
+    "edge_costs": "method per n_prompts n_timed n_layers n_edges seconds_all all_low all_high "
+    "captures total_seconds overhead flagged_share projected place",
     "circuit_summary": "method selection n_prompts cpr cpr_low cpr_high cmd cmd_low "
     "cmd_high average average_low average_high",
     "circuit_differences": "first second selection area first_value second_value difference "

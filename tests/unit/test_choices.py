@@ -73,8 +73,30 @@ def test_every_need_has_its_own_number_of_prompts():
     assert count("factual", choices.SWEEP) == 55  # there are no more
     assert count("entity_swap", choices.ALL_COMPONENTS) == 46
     paper = load(effort="paper")
-    for need in choices.NEEDS:
+    for need in set(choices.NEEDS) - set(choices.OF_THEIR_OWN):
         assert choices.n_prompts(paper, "smollm2-135m", "greater_than", need) == 200
+
+
+def test_edges_have_their_own_number_of_prompts_and_lists_hold_them():
+    config = load(edge_sample={"prompts": {"quick": 70}}, edge_timing={"prompts": {"quick": 130}})
+    count = functools.partial(choices.n_prompts, config, "smollm2-135m", "ioi")
+    needs = (choices.CIRCUITS, choices.EDGE_SAMPLE, choices.EDGE_TIMING)
+    assert [count(need) for need in needs] == [100, 70, 130]
+    assert choices.n_built(config, "smollm2-135m", "ioi") == 130
+    assert choices.n_built(config, "smollm2-135m", "factual") == 55
+    config["table16"], config["table14"] = [], []
+    assert choices.n_built(config, "gemma-3-270m", "ioi") == 100  # one edge of circuits
+    config["edges"] = []
+    assert choices.n_built(config, "gemma-3-270m", "ioi") == 50
+
+
+def test_a_setting_may_have_further_circuit_methods():
+    config = load(further_circuit_methods={"smollm2-135m/ioi": ["selective_own_9", "eap"]})
+    everywhere = config["circuit_methods"]
+    found = choices.circuit_methods(config, wildcards("smollm2-135m/ioi"))
+    assert found == [*everywhere, "selective_own_9"]
+    assert choices.circuit_methods(config, wildcards("gemma-3-270m/ioi")) == everywhere
+    assert choices.circuit_methods(config, wildcards("smollm2-135m/ioi/zero")) == everywhere
 
 
 def test_the_estimators_of_the_largest_effects_are_those_of_the_tables_that_show_them():

@@ -162,6 +162,30 @@ BAD = {
         {"sweep_estimators": ["ap", "ms_hpv_3"]},
         "config: unknown estimator 'ms_hpv_3'; known: ap, ",
     ),
+    "unknown method of edges": (
+        {"circuit_methods": ["eap", "eap_ig_5"]},
+        "config: circuit_methods: unknown method 'eap_ig_5'; known: eap, eap_ig_inputs_N, ",
+    ),
+    "unknown method of edges in one setting": (
+        {"further_circuit_methods": {"gpt2-small/ioi": ["own"]}},
+        "config: further_circuit_methods.gpt2-small/ioi: unknown method 'own'; known: eap, ",
+    ),
+    "further methods of an unknown model": (
+        {"further_circuit_methods": {"gpt2/ioi": ["eap"]}},
+        "config: further_circuit_methods has the unknown model 'gpt2'; ",
+    ),
+    "a sample of edges that a method would choose": (
+        {"edge_sample": {"methods": ["selective_own_9"]}},
+        "config: edge_sample has 'selective_own_9', which chooses its edges by all prompts; ",
+    ),
+    "a method that all edges would take hours by": (
+        {"edge_timing": {"methods": ["eap", "hvp_own"]}},
+        "config: edge_timing has 'hvp_own', which has a price that grows with the edges; ",
+    ),
+    "no edges of a stratum": (
+        {"edge_sample": {"per_stratum": 0}},
+        "config: edge_sample.per_stratum is 0; it must be at least 1",
+    ),
     "a column that nobody computes": (
         {"table2_columns": {"ig": "ig_20"}},
         "config: table2_columns.ig is 'ig_20', which is neither among estimators nor baselines; "

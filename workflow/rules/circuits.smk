@@ -1,6 +1,6 @@
-"""Defines rules that score edges and judge the circuits made of the best ones."""
+"""Defines rules that score edges, patch them alone, and judge the circuits made of the best."""
 
-from choices import CIRCUITS, prompts_for
+from choices import CIRCUITS, EDGE_SAMPLE, EDGE_TIMING, circuit_methods, prompts_for
 from code_inputs import script_code
 from grammar import PROMPT_LIST, STORE, log_of, path_of, timing_of
 
@@ -11,6 +11,7 @@ rule compute_edges:
         code=script_code("compute_edges"),
         model=path_of("weights"),
         prompts=path_of("prompts"),
+        ability=path_of("ability").replace("{site}", "attn_heads"),
     output:
         path_of("edges"),
     log:
@@ -26,7 +27,7 @@ rule compute_edges:
         device=config["engine"]["device"],
         check=config["check"],
     params:
-        methods=config["circuit_methods"],
+        methods=lambda wildcards: circuit_methods(config, wildcards),
         n_prompts=prompts_for(config, CIRCUITS),
         dtype=config["engine"]["dtype"],
         store=STORE,
@@ -65,3 +66,100 @@ rule compute_faithfulness:
         "Judge the circuits of {wildcards.model}/{wildcards.task}"
     script:
         "../scripts/compute_faithfulness.py"
+
+
+rule compute_one_edge:
+    """Circuits in which the edge from the embedding into MLP 0 has its exact score, or none."""
+    input:
+        code=script_code("compute_one_edge"),
+        model=path_of("weights"),
+        prompts=path_of("prompts"),
+    output:
+        path_of("one_edge"),
+    log:
+        log_of("compute_one_edge", PROMPT_LIST),
+    benchmark:
+        timing_of("compute_one_edge", PROMPT_LIST)
+    conda:
+        "../envs/library.yaml"
+    threads: THREADS
+    resources:
+        mem_mb=8000,
+        rows_mib=int(1024 * config["engine"]["memory_gb"]),
+        device=config["engine"]["device"],
+        check=config["check"],
+    params:
+        n_prompts=prompts_for(config, CIRCUITS),
+        dtype=config["engine"]["dtype"],
+        store=STORE,
+    message:
+        "Change one edge of the circuits of {wildcards.model}/{wildcards.task}"
+    script:
+        "../scripts/compute_one_edge.py"
+
+
+rule compute_edge_sample:
+    """Sampled edges by every method and patched alone, with seconds."""
+    input:
+        code=script_code("compute_edge_sample"),
+        model=path_of("weights"),
+        prompts=path_of("prompts"),
+    output:
+        path_of("edge_sample"),
+    log:
+        log_of("compute_edge_sample", PROMPT_LIST),
+    benchmark:
+        timing_of("compute_edge_sample", PROMPT_LIST)
+    conda:
+        "../envs/library.yaml"
+    threads: THREADS
+    resources:
+        mem_mb=8000,
+        rows_mib=int(1024 * config["engine"]["memory_gb"]),
+        device=config["engine"]["device"],
+        check=config["check"],
+    params:
+        n_prompts=prompts_for(config, EDGE_SAMPLE),
+        methods=config["edge_sample"]["methods"],
+        per_stratum=config["edge_sample"]["per_stratum"],
+        seed=config["seed"],
+        dtype=config["engine"]["dtype"],
+        store=STORE,
+    message:
+        "Patch sampled edges of {wildcards.model}/{wildcards.task}"
+    script:
+        "../scripts/compute_edge_sample.py"
+
+
+rule compute_edge_timing:
+    """Wall clock of every method that scores all edges; runs alone (appendix E.6)."""
+    input:
+        code=script_code("compute_edge_timing"),
+        model=path_of("weights"),
+        prompts=path_of("prompts"),
+    output:
+        path_of("edge_timing"),
+    log:
+        log_of("compute_edge_timing", PROMPT_LIST),
+    benchmark:
+        timing_of("compute_edge_timing", PROMPT_LIST)
+    conda:
+        "../envs/library.yaml"
+    threads: CORES
+    resources:
+        mem_mb=8000,
+        rows_mib=int(1024 * config["engine"]["memory_gb"]),
+        device=config["engine"]["device"],
+        check=config["check"],
+    params:
+        n_prompts=prompts_for(config, EDGE_TIMING),
+        methods=config["edge_timing"]["methods"],
+        sampled=config["edge_timing"]["sampled"],
+        tau=config["tau"],
+        seed=config["seed"],
+        dtype=config["engine"]["dtype"],
+        store=STORE,
+    message:
+        "Time the edges of {wildcards.model}/{wildcards.task}"
+    script:
+        "../scripts/compute_edge_timing.py"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from hvp_patching.circuits.edge_run import EdgeRun
+from hvp_patching.circuits.method_names import replaces, split_name
 from hvp_patching.circuits.path_gradients import (
     Row,
     Shift,
@@ -31,7 +31,7 @@ from hvp_patching.paths.rows import Progress
 # (run, mask of asked edges, bytes for one pass, progress) -> float64 [n_edges], in the mask's order
 Score = Callable[[EdgeRun, torch.Tensor, int, Progress], torch.Tensor]
 TAU = 0.5
-SCREEN = "eap_ig_inputs_5"  # whose distance from EAP chooses the edges of selective_own_N
+SCREEN = "eap_ig_inputs_5"  # whose distance from EAP chooses the edges that are replaced
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,9 @@ class Method:
 
 
 def method_by_name(name: str) -> Method:
-    """The method called `name` (such as 'eap_ig_inputs_5'); ValueError lists the known patterns."""
-    for pattern, make in NAMES.items():
-        match = re.fullmatch(pattern, name) if isinstance(name, str) else None
-        if match:
-            return make(name, *(group for group in match.groups() if group is not None))
-    known = [re.sub(r"\(\\d\+\)", "N", pattern) for pattern in NAMES]
-    known = [
-        pattern.replace(NUMBER, "TAU").replace(f"(?:_{'TAU'})?", "[_TAU]") for pattern in known
-    ]
-    raise ValueError(f"unknown method {name!r}; known: {', '.join(known)}")
+    """The method called `name` (such as 'eap_ig_inputs_5'); ValueError lists the known ones."""
+    family, number = split_name(name)
+    return Method(name, SCORES[family](number), replaces(name), FIXES.get(family))
 
 
 def contracted(run: EdgeRun, gradients: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -139,12 +132,28 @@ def selective(screen: Score | None, tau: float) -> Score:
             ap, q = jets.at(0.0, 1), jets.at(0.0, 2)
             return torch.where(_flagged(ap, q, tau), ap + q / 2, ap)
         ap = EAP(run, mask, memory, _silent)
-        flagged = _flagged(ap, 2 * (screen(run, mask, memory, _silent) - ap), tau)
-        if bool(flagged.any()):
+        over = _flagged(ap, 2 * (screen(run, mask, memory, _silent) - ap), tau)
+        if bool(over.any()):
             chosen = torch.zeros_like(mask)
-            chosen[mask] = flagged
-            ap[flagged] = own_estimates(run, _edges(chosen), HVP(), memory, progress)
+            chosen[mask] = over
+            ap[over] = own_estimates(run, _edges(chosen), HVP(), memory, progress)
         return ap
+
+    return score
+
+
+def flagged(path: Callable[[EdgeRun], list[Shift]], tau: float) -> Score:
+    """The path's HVP where ρ > tau and EAP elsewhere, ρ by that path: no row an edge.
+
+    The only selection at a threshold that all edges of a model can have.
+    """
+    second_order = along(path, HVP())
+
+    def score(run: EdgeRun, mask: torch.Tensor, memory: int, progress: Progress) -> torch.Tensor:
+        ap = EAP(run, mask, memory, _silent)
+        full = second_order(run, mask, memory, _silent)
+        progress(1.0)
+        return torch.where(_flagged(ap, 2 * (full - ap), tau), full, ap)
 
     return score
 
@@ -161,50 +170,30 @@ def _silent(fraction: float) -> None:
     """Part of a larger piece of work that reports itself."""
 
 
-def _plain(score: Score) -> Callable[[str], Method]:
-    return lambda name: Method(name, score)
+def _tau(number: str) -> float:
+    return float(number) if number else TAU
 
 
-def _counted(name: str, count: str, make: Callable[[int], Score]) -> Method:
-    if int(count) < 1:
-        raise ValueError(f"method '{name}' needs at least 1 step")
-    return Method(name, make(int(count)))
-
-
-def _selective(name: str, *given: str) -> Method:
-    screens = {"input": along(input_path, HVP()), "joint": along(joint_path, HVP())}
-    screen = screens[given[0]] if given and given[0] in screens else None
-    tau = float(given[-1]) if given and given[-1] not in screens else TAU
-    return Method(name, selective(screen, tau))
-
-
-def _replacing(name: str, fix: str, count: str) -> Method:
-    if int(count) < 1:
-        raise ValueError(f"method '{name}' needs at least 1 edge to replace")
-    return Method(name, EAP, int(count), {"own": own(HVP()), "exact": exact}[fix])
-
-
-NUMBER = r"(\d+(?:\.\d+)?)"
-NAMES: dict[str, Callable[..., Method]] = {
-    r"eap": _plain(EAP),
-    r"eap_ig_inputs_(\d+)": lambda name, n: _counted(
-        name, n, lambda steps: along(input_path, IG(steps, "right"))
-    ),
-    r"eap_ig_activations_(\d+)": lambda name, n: _counted(name, n, activations),
-    r"hvp_own": _plain(own(HVP())),
-    r"hvp_reader": _plain(reader),
-    r"hvp_input": _plain(along(input_path, HVP())),
-    r"hvp_joint": _plain(along(joint_path, HVP())),
-    r"ms_hvp_own_(\d+)": lambda name, n: _counted(name, n, lambda K: own(MS_HVP(K))),
-    r"ms_hvp_input_(\d+)": lambda name, n: _counted(
-        name, n, lambda K: along(input_path, MS_HVP(K))
-    ),
-    r"ms_hvp_joint_(\d+)": lambda name, n: _counted(
-        name, n, lambda K: along(joint_path, MS_HVP(K))
-    ),
-    r"ig_own_(\d+)": lambda name, n: _counted(name, n, lambda steps: own(IG(steps))),
-    r"exact": _plain(exact),
-    rf"selective(?:_{NUMBER})?": _selective,
-    rf"selective_(input|joint)(?:_{NUMBER})?": _selective,
-    r"selective_(own|exact)_(\d+)": _replacing,
+# A family's score by the number behind its name
+SCORES: dict[str, Callable[[str], Score]] = {
+    "eap": lambda _: EAP,
+    "eap_ig_inputs": lambda n: along(input_path, IG(int(n), "right")),
+    "eap_ig_activations": lambda n: activations(int(n)),
+    "hvp_own": lambda _: own(HVP()),
+    "hvp_reader": lambda _: reader,
+    "hvp_input": lambda _: along(input_path, HVP()),
+    "hvp_joint": lambda _: along(joint_path, HVP()),
+    "ms_hvp_own": lambda n: own(MS_HVP(int(n))),
+    "ms_hvp_input": lambda n: along(input_path, MS_HVP(int(n))),
+    "ms_hvp_joint": lambda n: along(joint_path, MS_HVP(int(n))),
+    "ig_own": lambda n: own(IG(int(n))),
+    "exact": lambda _: exact,
+    "selective": lambda tau: selective(None, _tau(tau)),
+    "selective_input": lambda tau: selective(along(input_path, HVP()), _tau(tau)),
+    "selective_joint": lambda tau: selective(along(joint_path, HVP()), _tau(tau)),
+    "hvp_input_flagged": lambda tau: flagged(input_path, _tau(tau)),
+    "hvp_joint_flagged": lambda tau: flagged(joint_path, _tau(tau)),
+    "selective_own": lambda _: EAP,
+    "selective_exact": lambda _: EAP,
 }
+FIXES: dict[str, Score] = {"selective_own": own(HVP()), "selective_exact": exact}

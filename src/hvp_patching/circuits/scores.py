@@ -93,7 +93,8 @@ def edge_scores(
     """Scores of a model's edges on some prompt pairs (section 4.4; methods in docs/circuits.md).
 
     method: eap, eap_ig_inputs_N, eap_ig_activations_N, hvp_own, hvp_reader, hvp_input, hvp_joint,
-    ms_hvp_own_N, ms_hvp_input_N, ms_hvp_joint_N, ig_own_N, exact, selective[_TAU],
+    ms_hvp_own_N, ms_hvp_input_N, ms_hvp_joint_N, ig_own_N, exact, hvp_input_flagged[_TAU],
+    hvp_joint_flagged[_TAU], selective[_TAU],
     selective_input[_TAU], selective_joint[_TAU], selective_own_N or selective_exact_N.
     edges: all, or some: (writer, reader) names, 'input->m0', a table with columns writer and
     reader, or a mask; exact and all that is 'own' costs one or more passes an edge. memory: bytes
@@ -133,7 +134,8 @@ def all_edge_scores(
     with edge_model(model) as found:
         options = (found, tokens, graph, measure, memory, progress)
         values = _measured(plain, *options)
-        chosen = {m.name: _largest(values[SCREEN] - values[m.name], mask, m) for m in replacing}
+        moves = {m.name: (values[SCREEN] - values[m.name]).mean(0) for m in replacing}
+        chosen = {m.name: most_moved(moves[m.name], mask, m.replaced) for m in replacing}
         fixes = {m.name: (m.fix, chosen[m.name]) for m in replacing if m.fix is not None}
         for name, fixed in _measured(fixes, *options).items() if fixes else ():
             values[name][:, chosen[name][mask]] = fixed
@@ -180,11 +182,14 @@ def _measured(
     return {name: torch.stack(values) for name, values in found.items()}
 
 
-def _largest(difference: torch.Tensor, mask: torch.Tensor, method: Method) -> torch.Tensor:
-    """Mask of the edges whose mean difference is largest; equal ones by their place."""
-    order = difference.mean(0).abs().argsort(descending=True, stable=True)
+def most_moved(difference: torch.Tensor, mask: torch.Tensor, n: int) -> torch.Tensor:
+    """Mask of the n asked edges whose difference is largest in size; equal ones by their place.
+
+    difference: [n_edges], of the edges of `mask` in its order.
+    """
+    order = difference.abs().argsort(descending=True, stable=True)
     kept = torch.zeros(len(order), dtype=torch.bool)
-    kept[order[: method.replaced]] = True
+    kept[order[:n]] = True
     chosen = torch.zeros_like(mask)
     chosen[mask] = kept
     return chosen

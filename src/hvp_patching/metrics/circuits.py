@@ -34,14 +34,15 @@ def circuit_summary(
     """One row a method and selection: n_prompts, and cpr, cmd, average with their ends.
 
     values: one row a prompt, method, selection and level, with the columns of VALUES, m a logit
-    difference. Ends are NaN for a single prompt, and where a resample's clean and corrupted means
+    difference; no row where there is none, of a model that does not do the task. Ends are NaN for
+    a single prompt, and where a resample's clean and corrupted means
     are equal.
     FaithfulnessError for a column or a prompt that is missing, and as in faithfulness_curve.
     """
     missing = [name for name in (*BY, *VALUES) if name not in values]
     if missing:
         raise FaithfulnessError(f"the values of circuits lack the column '{missing[0]}'")
-    rows = []
+    rows: list[dict[str, object]] = []
     for (method, selection), group in values.groupby(BY, sort=False):
         found = areas(faithfulness_curve(group))
         ends = _intervals(group, n_resamples, seed, level)
@@ -51,7 +52,8 @@ def circuit_summary(
             row |= {area: found[area]}
             row |= dict(zip((f"{area}_low", f"{area}_high"), ends[area], strict=True))
         rows.append(row)
-    return pd.DataFrame(rows)
+    columns = [f"{area}{end}" for area in AREAS for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=[*BY, "n_prompts", *columns])
 
 
 def circuit_differences(

@@ -38,27 +38,10 @@ ROUNDING = 1e-9  # relative; our CSV files have ten digits
 SETTING = ("model", "task")
 
 
-def _not_built(shows: str, keys: str, cells: str, lost: Mapping[str, str] | None = None) -> Paper:
-    named = {name: name for name in keys.split()}
-    cell = dict.fromkeys(cells.split(), Number())
-    return Paper(named, cell, lost=lost or {}, not_built=shows)
-
-
-# the paper's tables that we have none of
-NOT_BUILT = {
-    14: _not_built(
-        "edge-level timing",
-        "model method",
-        "n_layers n_edges attribution_seconds overhead_vs_eap flagged_pct",
-        {"overhead_vs_eap": "overhead cell lost"},
-    ),
-}
-
-
 def papers() -> dict[int, Paper]:
     """Where the numbers of the paper's Tables 2 to 18 stand, by table."""
     ours = {number: table.paper for number, table in numbered_tables().items() if number > 1}
-    return dict(sorted({**NOT_BUILT, **{n: p for n, p in ours.items() if p}}.items()))
+    return {number: paper for number, paper in sorted(ours.items()) if paper}
 
 
 def comparison(
@@ -76,7 +59,7 @@ def comparison(
     """
     specs = papers()
     unknown = [n for n in published if n not in specs]
-    unknown += [n for n in tables if n not in specs or specs[n].not_built]
+    unknown += [n for n in tables if n not in specs]
     if unknown:
         raise ReportError(f"Table {unknown[0]} has nothing to compare: leave it out")
     absent = [n for n in specs if n not in published]
@@ -178,8 +161,6 @@ def _no_row(
 ) -> str:
     """Why our table has no row of this key."""
     setting = slice(sum(name in SETTING for name in spec.keys))
-    if spec.not_built:
-        return f"Table {number} ({spec.not_built}) is not built"
     if ours is None:
         return f"tables/table{number}.csv was not made"
     if "" in key[setting]:

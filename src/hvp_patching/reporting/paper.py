@@ -38,8 +38,7 @@ class Paper:
     keys: published columns that name a row, and ours for them; cells: published columns of
     numbers; shows: our columns that repeat published words (marks, verdicts); lost: columns whose
     empty cells hold a number in the paper, and the words in ``notes`` that say so; select: makes of
-    our table those rows that stand for published ones; not_built: what the table shows, where we
-    have none.
+    our table those rows that stand for published ones.
     """
 
     keys: Mapping[str, Value]
@@ -47,7 +46,6 @@ class Paper:
     shows: Mapping[str, str] = field(default_factory=dict)
     lost: Mapping[str, str] = field(default_factory=dict)
     select: Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame] | None = None
-    not_built: str = ""
 
     def key(self, row: Record) -> tuple[Any, ...] | None:
         """The published row that a row of ours stands for.

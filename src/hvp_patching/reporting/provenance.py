@@ -71,6 +71,8 @@ NEEDS = {
     "sweep": "sweeps",
     "probes": "probes",
     "circuits": "circuits",
+    "edge_sample": "sampled edges",
+    "edge_timing": "edge timing",
 }
 
 

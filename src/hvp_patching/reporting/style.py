@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from hvp_patching.circuits.method_names import REPLACING, split_name
 from hvp_patching.reporting.names import model_name
 
 
@@ -49,6 +50,31 @@ METHODS = MappingProxyType(
         "second_order_share": MethodStyle("Second-order share", "#BB0011", r"$\oplus$"),
         "gim_0_1_4": MethodStyle("GIM 0.1.4", "#00EEAA", r"$\otimes$"),
         "ih_full": MethodStyle("IH, full", "#EE2255", r"$\ominus$"),
+    }
+)
+
+# Methods that score edges; in figures of their own, so that they take their kin's colours again.
+EDGE_METHODS = MappingProxyType(
+    {
+        "exact": MethodStyle("Exact patching", "#000000", "*"),
+        "eap": MethodStyle("EAP", "#D55E00", "o"),
+        "eap_ig_inputs": MethodStyle("EAP-IG (inputs)", "#009E73", "^"),
+        "eap_ig_activations": MethodStyle("EAP-IG (activations)", "#117733", "h"),
+        "hvp_own": MethodStyle("HVP (own)", "#E69F00", "s"),
+        "hvp_reader": MethodStyle("HVP (reader)", "#DDCC77", "p"),
+        "hvp_input": MethodStyle("HVP (input)", "#CC79A7", "v"),
+        "hvp_joint": MethodStyle("HVP (joint)", "#882255", "P"),
+        "ms_hvp_own": MethodStyle("MS-HVP (own)", "#56B4E9", "X"),
+        "ms_hvp_input": MethodStyle("MS-HVP (input)", "#0072B2", "D"),
+        "ms_hvp_joint": MethodStyle("MS-HVP (joint)", "#332288", ">"),
+        "ig_own": MethodStyle("IG (own)", "#44AA99", "d"),
+        "selective": MethodStyle("Selective HVP", "#999933", "8"),
+        "selective_input": MethodStyle("Selective HVP (input)", "#B9C3CC", "."),
+        "selective_joint": MethodStyle("Selective HVP (joint)", "#661100", "H"),
+        "hvp_input_flagged": MethodStyle("EAP, flagged: HVP (input)", "#888888", "+"),
+        "hvp_joint_flagged": MethodStyle("EAP, flagged: HVP (joint)", "#EE2255", r"$\ominus$"),
+        "selective_own": MethodStyle("EAP, edges by own HVP", "#AA4499", "<"),
+        "selective_exact": MethodStyle("EAP, edges patched", "#7733DD", "x"),
     }
 )
 
@@ -113,6 +139,23 @@ def _split(method: str) -> tuple[str, str, str]:
     if family not in METHODS:
         raise ValueError(f"unknown method '{method}'; choose one of: {', '.join(METHODS)}")
     return family, side, steps
+
+
+def edge_method_style(method: str) -> MethodStyle:
+    """Style of a method that scores edges; its steps, edges and threshold share it.
+
+    Raises ``ValueError`` listing the known ones.
+    """
+    return EDGE_METHODS[split_name(method)[0]]
+
+
+def edge_method_label(method: str) -> str:
+    """Display name with its number, as in "EAP-IG (inputs), 5" and "EAP, 100 edges patched"."""
+    family, number = split_name(method)
+    name = EDGE_METHODS[family].name
+    if family in REPLACING:
+        return name.replace("edges", f"{number} edges")
+    return f"{name}, {number}" if number else name
 
 
 @dataclass(frozen=True)

@@ -280,6 +280,19 @@ def test_selection_by_rho_mixes_eap_and_own_hvp(tiny, edge_pair):
         assert torch.allclose(values, torch.where(flagged, own, ap), atol=1e-12)
 
 
+@pytest.mark.parametrize("path", ["input", "joint"])
+def test_flagged_edges_have_the_paths_own_hvp(tiny, edge_pair, path):
+    """All edges at a threshold, without a row an edge."""
+    names = ["eap", f"hvp_{path}", f"hvp_{path}_flagged", f"hvp_{path}_flagged_0.2"]
+    found = all_edge_scores(tiny("tiny-llama"), edge_pair, names)
+    ap, full, default, strict = (found[name].matrix[found[name].mask] for name in names)
+    for values, tau in ((default, 0.5), (strict, 0.2)):
+        over = (full - ap).abs() > tau * ap.abs()
+        assert 0 < int(over.sum()) < len(ap)
+        assert torch.allclose(values, torch.where(over, full, ap), atol=1e-12)
+    assert not torch.equal(default, strict)
+
+
 def test_selection_by_eap_ig_replaces_the_edges_that_it_moves_most(tiny, edge_pair, make_pair):
     model = tiny("tiny-llama")
     pairs = [edge_pair, dataclasses.replace(make_pair((3,), n=8, seed=1), foil_ids=(29,))]

@@ -7,11 +7,15 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 
+from hvp_patching.circuits.method_names import FAMILIES
 from hvp_patching.estimators import NAMES
 from hvp_patching.reporting.names import MODEL_NAMES, model_name, task_name
 from hvp_patching.reporting.style import (
+    EDGE_METHODS,
     METHODS,
     RC,
+    edge_method_label,
+    edge_method_style,
     method_label,
     method_style,
     model_styles,
@@ -157,3 +161,33 @@ def test_what_a_matplotlibrc_says_gives_way_to_the_defaults():
         use_style()
         assert dict(mpl.rcParams) == wanted
         assert mpl.get_backend() == backend
+
+
+def test_every_method_that_scores_edges_has_its_own_looks():
+    assert set(EDGE_METHODS) == set(FAMILIES)
+    for attribute in ("name", "colour", "marker"):
+        assert len({getattr(style, attribute) for style in EDGE_METHODS.values()}) == len(FAMILIES)
+    for style in EDGE_METHODS.values():
+        assert style.marker in (*Line2D.filled_markers, *THIN)
+    colours = [cie_lab(style.colour) for style in EDGE_METHODS.values()]
+    assert min(np.linalg.norm(one - other) for one, other in combinations(colours, 2)) > 15
+
+
+@pytest.mark.parametrize(
+    ("method", "label"),
+    [
+        ("eap", "EAP"),
+        ("eap_ig_inputs_5", "EAP-IG (inputs), 5"),
+        ("selective_0.3", "Selective HVP, 0.3"),
+        ("selective_own_100", "EAP, 100 edges by own HVP"),
+        ("selective_exact_7", "EAP, 7 edges patched"),
+    ],
+)
+def test_labels_of_methods_that_score_edges_have_their_number(method, label):
+    assert edge_method_label(method) == label
+
+
+def test_a_method_that_scores_no_edges_is_refused():
+    for function in (edge_method_label, edge_method_style):
+        with pytest.raises(ValueError, match="unknown method 'gim'; known: eap"):
+            function("gim")

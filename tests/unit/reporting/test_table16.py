@@ -3,13 +3,16 @@
 import pandas as pd
 import pytest
 
+from hvp_patching.reporting.comparison import comparison
+from hvp_patching.reporting.results import ReportError
 from hvp_patching.reporting.tables.table16 import TABLE
 from hvp_patching.settings import Setting
 
-METHODS = {"eap": 0.4, "hvp_joint": 0.5, "ms_hvp_joint_5": 0.6, "selective_input_0.5": 0.7}
+METHODS = {"eap": 0.4, "hvp_joint": 0.5, "ms_hvp_joint_5": 0.6, "selective_exact_100": 0.7}
 
 
-def circuits(name, cpr=METHODS):
+def circuits(name, able=True, cpr=METHODS):
+    """Without a row where the model cannot."""
     rows = [
         {
             "method": method,
@@ -24,7 +27,8 @@ def circuits(name, cpr=METHODS):
         for method, value in cpr.items()
         for selection in ("signed", "absolute")
     ]
-    return pd.DataFrame(rows).assign(**vars(Setting.parse(name)))
+    frame = pd.DataFrame(rows).assign(**vars(Setting.parse(name)))
+    return frame if able else frame.iloc[:0]
 
 
 def ability(name, able, accuracy=0.9):
@@ -38,7 +42,8 @@ def made(show):
         names = {task: f"qwen2.5-0.5b/{task}" for task in able}
         return show(
             "table16",
-            circuit_summary=pd.concat([circuits(name) for name in names.values()]),
+            options={"circuit_methods": list(METHODS)},
+            circuit_summary=pd.concat([circuits(names[task], able[task]) for task in able]),
             ability=pd.concat([ability(names[task], can) for task, can in able.items()]),
         )
 
@@ -54,7 +59,7 @@ def test_signed_rows_stand_beside_the_papers(made):
             "eap": 0.263,
             "hvp_joint": float("nan"),
             "ms_hvp_joint_5": float("nan"),
-            "selective_input_0.5": float("nan"),
+            "selective_exact_100": float("nan"),
         },
         nan_ok=True,
     )
@@ -78,3 +83,29 @@ def test_a_model_that_does_not_do_the_task_has_one_line_and_no_areas(made, prove
 
 def test_it_compiles(made, provenance, compiles):
     compiles(TABLE.tex(made(ioi=True, mcqa=False), provenance))
+
+
+def test_circuits_that_are_missing_are_not_taken_for_a_model_that_cannot(show):
+    with pytest.raises(ReportError, match="no circuits were judged"):
+        show(
+            "table16",
+            options={"circuit_methods": ["eap"]},
+            circuit_summary=circuits("qwen2.5-0.5b/ioi", able=False),
+            ability=ability("qwen2.5-0.5b/ioi", True),
+        )
+
+
+def test_a_model_that_cannot_says_so_beside_every_number_of_the_paper(made, paper):
+    published = {n: paper(n) for n in (2, 3, 4, *range(6, 19))}
+    joined = comparison({16: made(ioi=True, mcqa=False).frame}, published, "paper")
+    own = joined[(joined["table"] == 16) & (joined["model"] == "qwen2.5-0.5b")]
+    cannot = own[(own["task"] == "mcqa") & (own["row"] == "eap")]
+    assert set(cannot["reason"]) == {"the model does not do the task"}
+    assert cannot["ours"].isna().all()
+    assert own.loc[(own["task"] == "ioi") & (own["row"] == "eap"), "ours"].notna().all()
+
+
+def test_labels_have_their_numbers(made, provenance):
+    text = TABLE.tex(made(ioi=True), provenance)
+    assert "EAP, 100 edges patched" in text
+    assert "MS-HVP (joint), 5" in text
