@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from choices import ALL_COMPONENTS, CIRCUITS, PROBES, SWEEP, TOP
+from choices import ALL_COMPONENTS, CIRCUITS, FLOORS, PROBES, SWEEP, TOP
 
 Config = Mapping[str, Any]
 # On which prompts of its setting each result is measured; analyses follow what they read.
@@ -17,6 +17,7 @@ MEASURED_FOR = {
     "probes": PROBES,
     "feature_scores": TOP,
     "faithfulness": CIRCUITS,
+    "floor_scores": FLOORS,
 }
 
 
@@ -38,11 +39,13 @@ class Analysis:
 class Overall(Analysis):
     """An analysis of the settings of one configuration key together; reads one result of each.
 
-    Without a key it reads another result of several settings.
+    Without a key it reads another result of several settings. published: the table of the paper
+    that it reads last.
     """
 
     settings: str = ""
     site: str = "attn_heads"
+    published: str = ""
 
 
 def analyses(config: Config) -> dict[str, Analysis]:
@@ -101,6 +104,7 @@ def analyses(config: Config) -> dict[str, Analysis]:
             ("feature_scores",),
             {"threshold": config["features"]["threshold"], **resamples},
         ),
+        "floor_errors": Analysis("floors.floor_errors", ("floor_scores",), top_k | resamples),
         "circuit_summary": Analysis("circuits.circuit_summary", ("faithfulness",), resamples),
         "frontier": Analysis(
             "frontier.frontier",
@@ -132,6 +136,9 @@ def overall(config: Config) -> dict[str, Overall]:
         "tally_ms_hvp": Overall("paired.tally", ("marks_table8",), equal_cost),
         "tally_ih": Overall("paired.tally", ("marks_table9",), beside_ms_hvp | {"firsts": ihs}),
         "tally_gim": Overall("paired.tally", ("marks_table10",), gim),
+        "fit_floors": Overall(
+            "floors.fit", ("floor_errors",), {}, "floors", published="table02"
+        ),
     }
 
 

@@ -54,6 +54,7 @@ TABLES = (
     "table17",
     "table18",
     "frontier",
+    "floors",
 )
 
 
@@ -85,6 +86,7 @@ FIGURES = {
     ),
     "convergence": Figure("convergence", "table2", _heads("convergence")),
     "frontier": Figure("frontier", "frontier", _heads("frontier")),
+    "floors": Figure("floors", "floors", _heads("floor_errors", "fit_floors")),
 }
 
 

@@ -26,6 +26,7 @@ from jsonschema.exceptions import best_match  # noqa: E402
 for name in _absent:
     del sys.modules[name]
 
+from hvp_patching.frames import READINGS  # noqa: E402
 from hvp_patching.places import SITES  # noqa: E402
 from hvp_patching.settings import Setting  # noqa: E402
 
@@ -209,6 +210,8 @@ def _check_names(config: dict[str, Any]) -> None:
             by_name(name)
     for name in config["baselines"]:
         _known_baseline(name, "baselines")
+    for name in config["floors_readings"]:
+        _known(name, READINGS[1:], "reading", "floors_readings")
     for site in config["sites"]:
         _known(site, config["site_baselines"], "site", "sites (see site_baselines)")
     for site, names in config["site_baselines"].items():

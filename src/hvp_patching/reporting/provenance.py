@@ -71,6 +71,7 @@ NEEDS = {
     "sweep": "sweeps",
     "probes": "probes",
     "circuits": "circuits",
+    "floors": "readings of the floors",
 }
 
 
