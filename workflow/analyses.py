@@ -104,7 +104,10 @@ def analyses(config: Config) -> dict[str, Analysis]:
             ("feature_scores",),
             {"threshold": config["features"]["threshold"], **resamples},
         ),
-        "floor_errors": Analysis("floors.floor_errors", ("floor_scores",), top_k | resamples),
+        "floor_errors": Analysis("floors.floor_errors", ("floor_scores",), top_k),
+        "floor_summary": Analysis(
+            "summary.summarize", ("floor_errors",), {"by": ["reading", "changed"], **resamples}
+        ),
         "circuit_summary": Analysis("circuits.circuit_summary", ("faithfulness",), resamples),
         "frontier": Analysis(
             "frontier.frontier",
@@ -116,6 +119,8 @@ def analyses(config: Config) -> dict[str, Analysis]:
 
 def overall(config: Config) -> dict[str, Overall]:
     """Every analysis of several settings together, by the name of its result."""
+    metrics = config["metrics"]
+    resamples = {"n_resamples": metrics["bootstrap_resamples"], "seed": metrics["bootstrap_seed"]}
     shown = dict.fromkeys([*config["table2_columns"].values(), *config["baselines"]])
     columns = [name for name in shown if name != "ap"]
     ihs = [name for name in config["table9_estimators"] if name.startswith("ih_")]
@@ -137,7 +142,7 @@ def overall(config: Config) -> dict[str, Overall]:
         "tally_ih": Overall("paired.tally", ("marks_table9",), beside_ms_hvp | {"firsts": ihs}),
         "tally_gim": Overall("paired.tally", ("marks_table10",), gim),
         "fit_floors": Overall(
-            "floors.fit", ("floor_errors",), {}, "floors", published="table02"
+            "floors.fit", ("floor_errors",), resamples, "floors", published="table02"
         ),
     }
 

@@ -86,7 +86,7 @@ FIGURES = {
     ),
     "convergence": Figure("convergence", "table2", _heads("convergence")),
     "frontier": Figure("frontier", "frontier", _heads("frontier")),
-    "floors": Figure("floors", "floors", _heads("floor_errors", "fit_floors")),
+    "floors": Figure("floors", "floors", _heads("floor_summary", "fit_floors")),
 }
 
 

@@ -112,6 +112,7 @@ MEANINGS = {
     **holding("exp of the root mean square of log(ours / paper's)", "factor", "overall_factor"),
     **holding("root mean square of ours - paper's", "gap", "overall_gap"),
     **holding("rank from 1, empty where not complete", "rank", "gap_rank"),
+    "closest": "fraction of prompt resamples with rank 1, empty where not complete",
 }
 
 _METHOD = "estimator cost n_prompts value ci_low ci_high lowest highest"
@@ -164,11 +165,13 @@ MEASURED = {
     "cmd_high average average_low average_high",
     "frontier": "estimator cost n_prompts error ci_low ci_high n_components seconds "
     "seconds_per_component forward_equivalents on_frontier break_even device threads",
-    "floor_errors": f"reading changed {_METHOD}",
+    "floor_errors": "reading changed prompt_id estimator cost top_k_relative_error",
+    "floor_summary": f"reading changed {_METHOD}",
     "marks": f"model task corruption {_PAIR} q survives",
     "tally": f"n wins ties losses undecided {' '.join(_SIGNS)} smallest largest",
     "fit": "model task corruption reading hvp_ratio floor_ratio paper_hvp_ratio "
-    "paper_floor_ratio complete factor overall_factor gap overall_gap rank gap_rank",
+    "paper_floor_ratio complete factor overall_factor gap overall_gap rank gap_rank "
+    "closest",
 }
 FRAMES: Mapping[str, Frame] = {frame.name: frame for frame in READ} | {
     name: Frame(name, {column: MEANINGS[column] for column in columns.split()})

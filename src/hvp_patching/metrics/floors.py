@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from hvp_patching.frames import AS_DEFINED, FLOOR_SCORES, MEAN_FIRST
+from hvp_patching.frames import AS_DEFINED, FLOOR_METHODS, FLOOR_SCORES, MEAN_FIRST
 from hvp_patching.metrics.errors import COMPONENT, ScoresError
-from hvp_patching.metrics.summary import summarize_errors
 from hvp_patching.metrics.sweep import sweep_errors
 from hvp_patching.settings import KEY
 
 OF_ALL = "mean over prompts"
+ERROR = "top_k_relative_error"
 RATIOS = ("hvp_ratio", "floor_ratio")
 PATHS = (("ms_hvp_5", "ig_10"), ("ms_hvp", "ig"))  # our ids and the paper's of path methods
 WITHIN = ["model", "reading"]
 
 
-def floor_errors(
-    scores: pd.DataFrame, k: int = 5, n_resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """The frame ``floor_errors``: mean top-k relative errors of every estimator in every reading.
+def floor_errors(scores: pd.DataFrame, k: int = 5) -> pd.DataFrame:
+    """The frame ``floor_errors``: top-k relative error per prompt, estimator and reading.
 
     ``scores`` is the frame ``floor_scores``. Errors are fractions, as in ``sweep_errors``; where the
-    mean over prompts is taken before the error there is one error and no interval. Raises
-    ``ScoresError`` as ``sweep_errors`` does.
+    mean over prompts is taken before the error, there is one of all prompts. Raises ``ScoresError``
+    as ``sweep_errors`` does.
     """
     FLOOR_SCORES.check(scores)
     parts = []
     for reading, own in scores.groupby("reading", sort=False):
-        n_prompts = own["prompt_id"].nunique()
         rows = _mean_scores(own) if reading == MEAN_FIRST else own
-        table = summarize_errors(sweep_errors(rows, k), n_resamples=n_resamples, seed=seed)
-        changed = bool(own["changed"].any())
-        parts.append(table.assign(reading=reading, changed=changed, n_prompts=n_prompts))
+        errors = sweep_errors(rows.sort_values("prompt_id", kind="stable"), k)
+        parts.append(errors.assign(reading=reading, changed=bool(own["changed"].any())))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -52,20 +49,22 @@ def paper_pattern(published: pd.DataFrame) -> pd.DataFrame:
     return _ratios(table, PATHS[1]).groupby("task").median()
 
 
-def fit(errors: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+def fit(
+    errors: pd.DataFrame, published: pd.DataFrame, n_resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
     """The frame ``fit``: every reading's ratios beside the paper's, and how far they are apart.
 
     ``errors`` has the rows of the frame ``floor_errors`` of several settings, ``published`` is the
-    paper's Table 2. hvp_ratio is HVP's error over AP's, floor_ratio the smaller one of MS-HVP's and
-    IG's over AP's; the paper's are medians over its models. Over all ratios of a model, factor is
-    exp of the root mean square of log(ours / paper's), gap the root mean square of ours −
-    paper's; overall_ are those of all models. rank and gap_rank order the readings by these,
-    where every task has them; as defined is one of them. Tasks that the paper's table lacks have no
-    rows. Raises ``ScoresError`` where it lacks them all.
+    paper's Table 2. hvp_ratio is HVP's mean error over AP's, floor_ratio the smaller one of MS-HVP's
+    and IG's over AP's; the paper's are medians over its models. Over all ratios of a model, factor
+    is exp of the root mean square of log(ours / paper's), gap the root mean square of ours −
+    paper's; overall_ are those of all models. rank and gap_rank order by these the readings that
+    every task has, as defined among them; closest is the share of prompt resamples in which a
+    reading has rank 1. Tasks that the paper's table lacks have no rows. Raises ``ScoresError``
+    where it lacks them all.
     """
-    table = errors.pivot(index=[*KEY, "reading"], columns="estimator", values="value")
-    order = errors.drop_duplicates([*KEY, "reading"]).set_index([*KEY, "reading"]).index
-    ours = _ratios(table.loc[order], PATHS[0]).reset_index()
+    means = errors.groupby([*KEY, "reading", "estimator"], sort=False)[ERROR].mean()
+    ours = _ratios(means.unstack("estimator", sort=False), PATHS[0]).reset_index()
     theirs = paper_pattern(published).add_prefix("paper_").reset_index()
     rows = ours.merge(theirs, on="task")
     if rows.empty:
@@ -81,7 +80,30 @@ def fit(errors: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     ranked = rows.drop_duplicates("reading").set_index("reading").loc[everywhere[everywhere].index]
     for name, column in (("rank", "overall_factor"), ("gap_rank", "overall_gap")):
         rows[name] = rows["reading"].map(ranked[column].rank(method="first"))
-    return rows
+    shares = _closest(errors, rows[rows["reading"].isin(ranked.index)], n_resamples, seed)
+    return rows.assign(closest=rows["reading"].map(shares))
+
+
+def _closest(
+    errors: pd.DataFrame, rows: pd.DataFrame, n_resamples: int, seed: int
+) -> dict[str, float]:
+    """The share of resamples of each setting's prompts in which a reading comes closest."""
+    by = [*KEY, "reading"]
+    groups = {key: group for key, group in errors.groupby(by, sort=False)}
+    squares: dict[str, NDArray[np.float64]] = {}
+    for row in rows.to_dict("records"):
+        own = groups[tuple(row[name] for name in by)]
+        table = own.pivot(index="prompt_id", columns="estimator", values=ERROR).sort_index()
+        n = len(table)  # the same draws for every reading of as many prompts
+        drawn = np.random.default_rng(seed).integers(n, size=(n_resamples, n))
+        means = table[list(FLOOR_METHODS)].to_numpy()[drawn].mean(1)
+        ratios = _ratios(pd.DataFrame(means, columns=list(FLOOR_METHODS)), PATHS[0])
+        with np.errstate(divide="ignore"):
+            miss = np.log(ratios.to_numpy() / [row[f"paper_{name}"] for name in RATIOS])
+        squares[row["reading"]] = squares.get(row["reading"], 0.0) + (miss**2).sum(1)
+    names = list(squares)
+    best = np.stack([squares[name] for name in names]).argmin(0)
+    return {name: float((best == i).mean()) for i, name in enumerate(names)}
 
 
 def _ratios(table: pd.DataFrame, paths: tuple[str, str]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pytest
 from hvp_patching.aggregates import FRAMES
 from hvp_patching.frames import AS_DEFINED, FLOOR_METHODS, MEAN_FIRST, FrameError
 from hvp_patching.metrics.errors import ScoresError
-from hvp_patching.metrics.floors import fit, floor_errors, paper_pattern
+from hvp_patching.metrics.floors import OF_ALL, fit, floor_errors, paper_pattern
 
 PUBLISHED = pd.read_csv(Path(__file__).parents[3] / "data/published/table02.csv")
 OFF = {"ap": 0.4, "hvp": 0.3, "ms_hvp_5": 0.1, "ig_10": 0.05}  # of the range, every component
@@ -40,25 +40,27 @@ def scores(reading=AS_DEFINED, changed=True, off=OFF, signs=(1, 1), truths=(1.0,
 
 def test_every_reading_has_the_errors_of_its_own_rows():
     half = {name: value / 2 for name, value in OFF.items()}
-    table = floor_errors(pd.concat([scores(), scores("bos", off=half), scores("redrawn", False)]), 3)
+    every = pd.concat([scores(), scores("bos", off=half), scores("redrawn", False)])
+    table = floor_errors(every, 3)
     assert list(table["reading"].unique()) == [AS_DEFINED, "bos", "redrawn"]
     assert set(FRAMES["floor_errors"].columns) <= set(table.columns)
     for row in table.itertuples():
         expected = OFF[row.estimator] / (2 if row.reading == "bos" else 1)
-        assert row.value == pytest.approx(expected)
+        assert row.top_k_relative_error == pytest.approx(expected)
         assert row.changed == (row.reading != "redrawn")
-        assert row.n_prompts == 2
+    assert len(table) == 3 * 2 * len(FLOOR_METHODS)
 
 
 def test_errors_of_opposite_signs_cancel_where_the_mean_comes_first():
     both = pd.concat([scores(signs=(1, -0.5)), scores(MEAN_FIRST, signs=(1, -0.5))])
-    table = floor_errors(both, 3).set_index(["reading", "estimator"])
+    table = floor_errors(both, 3)
+    means = table.groupby(["reading", "estimator"])["top_k_relative_error"].mean()
     for method, off in OFF.items():
-        assert table.loc[(AS_DEFINED, method), "value"] == pytest.approx(0.75 * off)
-        assert table.loc[(MEAN_FIRST, method), "value"] == pytest.approx(0.25 * off)
-        assert table.loc[(MEAN_FIRST, method), "n_prompts"] == 2
-        assert np.isnan(table.loc[(MEAN_FIRST, method), "ci_low"])
-        assert np.isfinite(table.loc[(AS_DEFINED, method), "ci_low"])
+        assert means[AS_DEFINED, method] == pytest.approx(0.75 * off)
+        assert means[MEAN_FIRST, method] == pytest.approx(0.25 * off)
+    first = table[table["reading"] == MEAN_FIRST]
+    assert first["prompt_id"].unique().tolist() == [OF_ALL]
+    assert len(first) == len(FLOOR_METHODS)
 
 
 def test_scores_without_their_reading_are_refused():
@@ -78,7 +80,7 @@ def test_the_papers_pattern_is_the_median_over_its_models():
 
 
 def errors(reading, model="m", **tasks):
-    """Rows of floor_errors: task=(ap, hvp, ms_hvp, ig)."""
+    """Rows of floor_errors, two prompts around task=(ap, hvp, ms_hvp, ig)."""
     return pd.DataFrame(
         [
             {
@@ -86,10 +88,12 @@ def errors(reading, model="m", **tasks):
                 "task": task,
                 "corruption": "",
                 "reading": reading,
+                "prompt_id": prompt,
                 "estimator": method,
-                "value": value,
+                "top_k_relative_error": size * value,
                 "changed": True,
             }
+            for prompt, size in (("p0", 0.5), ("p1", 1.5))
             for task, values in tasks.items()
             for method, value in zip(FLOOR_METHODS, values, strict=True)
         ]
@@ -168,3 +172,32 @@ def test_tasks_that_the_paper_lacks_are_left_out_and_refused_where_all_do():
     assert fit(rows, PUBLISHED)["task"].tolist() == ["ioi"]
     with pytest.raises(ScoresError, match="none of the tasks mcqa"):
         fit(rows[rows["task"] == "mcqa"], PUBLISHED)
+
+
+def test_prompts_are_drawn_again_for_all_readings_alike():
+    """Every prompt's ratios are the mean's, so that no resample changes the order."""
+    table = fit(
+        pd.concat(
+            [
+                errors(AS_DEFINED, ioi=of_paper("ioi", 3.0)),
+                errors("other_base", ioi=of_paper("ioi", 2.0)),
+            ]
+        ),
+        PUBLISHED,
+        n_resamples=50,
+    ).set_index("reading")
+    assert table["closest"].to_dict() == {AS_DEFINED: 0.0, "other_base": 1.0}
+
+
+def test_readings_that_prompts_disagree_about_share_the_resamples():
+    """Each reading is the paper's own on one prompt, and far off on the other."""
+    near, far = (errors("x", ioi=of_paper("ioi", factor)) for factor in (1.0, 9.0))
+    mixed = [
+        pd.concat([a[a["prompt_id"] == "p0"], b[b["prompt_id"] == "p1"]]).assign(reading=reading)
+        for reading, a, b in ((AS_DEFINED, near, far), ("other_base", far, near))
+    ]
+    shares = fit(pd.concat(mixed), PUBLISHED, n_resamples=200).set_index("reading")["closest"]
+    assert shares.sum() == pytest.approx(1)
+    assert shares.min() > 0.05
+    again = fit(pd.concat(mixed), PUBLISHED, n_resamples=200).set_index("reading")["closest"]
+    assert shares.to_dict() == again.to_dict()

@@ -5,6 +5,7 @@ import pytest
 
 from hvp_patching.frames import AS_DEFINED, FLOOR_METHODS, READINGS
 from hvp_patching.metrics.floors import fit
+from hvp_patching.metrics.summary import summarize
 from hvp_patching.reporting.results import ReportError
 from hvp_patching.reporting.tables.floors import TABLE
 from hvp_patching.reporting.tables.floors_words import (
@@ -24,8 +25,11 @@ ERRORS = {
 }
 
 
+PROMPTS = {f"p{i}": 0.8 + 0.05 * i for i in range(9)}  # the size of each one's errors
+
+
 def errors(model="smollm2-135m", values=ERRORS, tasks=TASKS):
-    """The frame floor_errors of a model's tasks; a fact has no foil, a name swap no draw."""
+    """The frame floor_errors of two prompts; a fact has no foil, a name swap no draw."""
     rows = []
     for task in tasks:
         for reading, four in values.items():
@@ -42,21 +46,22 @@ def errors(model="smollm2-135m", values=ERRORS, tasks=TASKS):
                     "changed": not same,
                     "estimator": method,
                     "cost": 1,
-                    "n_prompts": 10,
-                    "value": value,
-                    "ci_low": 0.9 * value,
-                    "ci_high": 1.1 * value,
+                    "prompt_id": prompt,
+                    "top_k_relative_error": size * value,
                 }
+                for prompt, size in PROMPTS.items()
                 for method, value in zip(FLOOR_METHODS, four, strict=True)
             ]
     return pd.DataFrame(rows)
 
 
 @pytest.fixture
-def made(show, paper):
+def made(show, paper, each):
     def make(*frames):
         every = pd.concat(frames) if frames else errors()
-        return show("floors", floor_errors=every, fit_floors=fit(every, paper(2)))
+        summary = each(every, summarize, by=["reading", "changed"], n_resamples=50)
+        fits = fit(every, paper(2), n_resamples=50)
+        return show("floors", floor_summary=summary, fit_floors=fits)
 
     return make
 
@@ -71,7 +76,8 @@ def test_one_row_a_setting_and_reading_with_what_it_changes(made):
     assert states["factual", "redrawn"] == "changed"
     own = frame.set_index(["task", "reading"]).loc[("factual", "redrawn")]
     assert own["hvp_pct"] == pytest.approx(24)
-    assert own["ig_10_ci_high_pct"] == pytest.approx(17.6)
+    assert 16 < own["ig_10_ci_high_pct"] < 0.16 * 120
+    assert own["n_prompts"] == len(PROMPTS)
     assert own["floor_ratio"] == pytest.approx(0.5)
 
 
@@ -97,6 +103,7 @@ def test_the_sentence_names_the_closest_and_calls_it_a_conjecture(made, provenan
     assert best["rank"] == 1
     assert text.startswith("Closest to the paper's pattern: the other base run (the ratios miss")
     assert f"by a factor of {best['overall_factor']:.1f}, root mean square" in text
+    assert f"closest in {100 * best['closest']:.0f}% of the resamples" in text
     assert f"as defined, by {defined['overall_factor']:.1f})" in text
     assert f"Next: another random token ({one.loc['redrawn', 'overall_factor']:.1f})." in text
     assert "By differences of the ratios instead of their logarithms it is: another random" in text
@@ -149,15 +156,16 @@ def test_it_compiles(made, provenance, compiles):
     compiles(TABLE.tex(made(errors(), errors("gemma-3-270m")), provenance))
 
 
-def test_write_leaves_both_files(written, paper, tmp_path):
+def test_write_leaves_both_files(written, paper, each, tmp_path):
     keys = ["model", "task", "corruption"]
     every = errors()
     paths = []
     for task, rows in every.groupby("task", sort=False):
         paths.append(tmp_path / f"{task}.parquet")
-        rows.drop(columns=keys).assign(lowest=0.0, highest=1.0).to_parquet(paths[-1])
-    fit(every, paper(2)).to_parquet(tmp_path / "fit.parquet")
-    inputs = {"floor_errors": paths, "fit_floors": [tmp_path / "fit.parquet"]}
+        summary = each(rows, summarize, by=["reading", "changed"], n_resamples=50)
+        summary.drop(columns=keys).to_parquet(paths[-1])
+    fit(every, paper(2), n_resamples=50).to_parquet(tmp_path / "fit.parquet")
+    inputs = {"floor_summary": paths, "fit_floors": [tmp_path / "fit.parquet"]}
     back, text = written("floors", inputs, [f"smollm2-135m/{task}" for task in TASKS])
     assert r"\label{tab:floors}" in text
     assert len(back) == len(TASKS) * len(ERRORS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from hvp_patching.frames import FLOOR_METHODS, READINGS
+from hvp_patching.frames import AS_DEFINED, FLOOR_METHODS, READINGS
 from hvp_patching.reporting.cells import GAP, fixed, percent, significant
 from hvp_patching.reporting.latex import Block, Cell, Row, Span, Tabular, Tex, bold, grey
 from hvp_patching.reporting.names import model_name, task_name
@@ -22,7 +22,7 @@ ENDS = {"_pct": "value", "_ci_low_pct": "ci_low", "_ci_high_pct": "ci_high"}
 RATIOS = ("hvp_ratio", "floor_ratio")
 FIT = (
     *(*RATIOS, "paper_hvp_ratio", "paper_floor_ratio", "complete"),
-    *("factor", "overall_factor", "gap", "overall_gap", "rank", "gap_rank"),
+    *("factor", "overall_factor", "gap", "overall_gap", "rank", "gap_rank", "closest"),
 )
 
 
@@ -32,7 +32,7 @@ def rows(results: Results) -> Iterator[Record]:
     A reading that the task or the model does not have is one row without numbers.
     """
     by = (*KEY, "reading")
-    errors = records_by_key(results["floor_errors"], (*by, "estimator"), "the table of floors")
+    errors = records_by_key(results["floor_summary"], (*by, "estimator"), "the table of floors")
     fits = records_by_key(results["fit_floors"], by, "the table of floors")
     chosen = [name for name in READINGS if name in {key[3] for key in errors}]
     for setting in dict.fromkeys(key[:3] for key in errors):
@@ -43,7 +43,8 @@ def rows(results: Results) -> Iterator[Record]:
                 found = errors.get((*key, method))
                 if found is not None:
                     row["state"] = CHANGED if found["changed"] else SAME
-                    row["n_prompts"] = found["n_prompts"]
+                    # of all prompts where their mean comes first and is one number
+                    row["n_prompts"] = errors[(*setting, AS_DEFINED, method)]["n_prompts"]
                     row |= {f"{method}{end}": 100 * found[name] for end, name in ENDS.items()}
             yield row | {name: fits.get(key, {}).get(name) for name in FIT}
 
@@ -144,7 +145,7 @@ def notes(shown: Shown) -> list[str]:
 TABLE = Table(
     name="floors",
     settings="floors",
-    reads={"floor_errors": "attn_heads", "fit_floors": "attn_heads"},
+    reads={"floor_summary": "attn_heads", "fit_floors": "attn_heads"},
     columns="model task corruption reading state n_prompts "
     + " ".join(f"{name}{end}" for name in FLOOR_METHODS for end in ENDS)
     + " "
