@@ -29,7 +29,7 @@ PROMPTS = {f"p{i}": 0.8 + 0.05 * i for i in range(9)}  # the size of each one's 
 
 
 def errors(model="smollm2-135m", values=ERRORS, tasks=TASKS):
-    """The frame floor_errors of two prompts; a fact has no foil, a name swap no draw."""
+    """The frame floor_errors of nine prompts; a fact has no foil, a name swap no draw."""
     rows = []
     for task in tasks:
         for reading, four in values.items():
