@@ -115,7 +115,7 @@ BAD = {
     ),
     "unknown reading": (
         {"floors_readings": ["redrawn", "bios"]},
-        "config: floors_readings has the unknown reading 'bios'; did you mean 'bos'? known: redrawn, ",
+        "config: floors_readings has the unknown reading 'bios'; did you mean 'bos'? known: ",
     ),
     "no task of the paper's Table 2": (
         {"floors": ["smollm2-135m/entity_swap"]},

@@ -149,7 +149,9 @@ class Floors:
             memory=m.memory,
             progress=progress,
         )
-        beside = frame.drop(columns="truth").merge(truths, how="left", on=PLACE, validate="m:1")
+        beside: pd.DataFrame = frame.drop(columns="truth").merge(
+            truths, how="left", on=PLACE, validate="m:1"
+        )
         return beside.assign(truth_range=effect_range)
 
 
@@ -174,7 +176,8 @@ def measure_floors(
         m.advance(fraction / (2 * len(names)))
 
     def measure(subject: Subject) -> pd.DataFrame:
-        defined, frames = Side(subject.tokens, m.direction), []
+        defined = Side(subject.tokens, m.direction)
+        frames: list[pd.DataFrame] = []
         for name in names:
             side = SIDES[name](m.model, defined, seed)
             if side is None:

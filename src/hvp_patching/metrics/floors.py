@@ -1,4 +1,4 @@
-"""What Table 2 would look like if truth and estimate disagreed, and how near the paper's that is."""
+"""Table 2 where truth and estimate disagree, and how near its pattern comes to the paper's."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WITHIN = ["model", "reading"]
 def floor_errors(scores: pd.DataFrame, k: int = 5) -> pd.DataFrame:
     """The frame ``floor_errors``: top-k relative error per prompt, estimator and reading.
 
-    ``scores`` is the frame ``floor_scores``. Errors are fractions, as in ``sweep_errors``; where the
-    mean over prompts is taken before the error, there is one of all prompts. Raises ``ScoresError``
-    as ``sweep_errors`` does.
+    ``scores`` is the frame ``floor_scores``. Errors are fractions, as in ``sweep_errors``; where
+    the mean over prompts is taken before the error, there is one of all prompts. Raises
+    ``ScoresError`` as ``sweep_errors`` does.
     """
     FLOOR_SCORES.check(scores)
     parts = []
@@ -55,13 +55,13 @@ def fit(
     """The frame ``fit``: every reading's ratios beside the paper's, and how far they are apart.
 
     ``errors`` has the rows of the frame ``floor_errors`` of several settings, ``published`` is the
-    paper's Table 2. hvp_ratio is HVP's mean error over AP's, floor_ratio the smaller one of MS-HVP's
-    and IG's over AP's; the paper's are medians over its models. Over all ratios of a model, factor
-    is exp of the root mean square of log(ours / paper's), gap the root mean square of ours −
-    paper's; overall_ are those of all models. rank and gap_rank order by these the readings that
-    every task has, as defined among them; closest is the share of prompt resamples in which a
-    reading has rank 1. Tasks that the paper's table lacks have no rows. Raises ``ScoresError``
-    where it lacks them all.
+    paper's Table 2. hvp_ratio is HVP's mean error over AP's, floor_ratio the smaller one of
+    MS-HVP's and IG's over AP's; the paper's are medians over its models. Over all ratios of a
+    model, factor is exp of the root mean square of log(ours / paper's), gap the root mean square
+    of ours − paper's; overall_ are those of all models. rank and gap_rank order by these the
+    readings that every task has, as defined among them; closest is the share of prompt resamples
+    in which a reading has rank 1. Tasks that the paper's table lacks have no rows. Raises
+    ``ScoresError`` where it lacks them all.
     """
     means = errors.groupby([*KEY, "reading", "estimator"], sort=False)[ERROR].mean()
     ours = _ratios(means.unstack("estimator", sort=False), PATHS[0]).reset_index()
@@ -89,7 +89,7 @@ def _closest(
 ) -> dict[str, float]:
     """The share of resamples of each setting's prompts in which a reading comes closest."""
     by = [*KEY, "reading"]
-    groups = {key: group for key, group in errors.groupby(by, sort=False)}
+    groups = dict(list(errors.groupby(by, sort=False)))
     squares: dict[str, NDArray[np.float64]] = {}
     for row in rows.to_dict("records"):
         own = groups[tuple(row[name] for name in by)]
@@ -125,5 +125,5 @@ def _distances(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         {"factor": logarithms.mean(1), "gap": ((ours - theirs) ** 2).mean(1)},
         index=rows.index,
     )
-    roots = np.sqrt(squares.groupby([rows[name] for name in by]).mean())
+    roots = squares.groupby([rows[name] for name in by]).mean() ** 0.5
     return roots.assign(factor=np.exp(roots["factor"]))

@@ -1,4 +1,4 @@
-"""A prompt pair that differs from another one in a single respect: its drawn token, its BOS, a foil.
+"""Prompt pairs that differ from another one in a single respect: the drawn token, BOS, a foil.
 
 For the question where error floors could come from: what if the truth had been measured on a pair
 like this one?

@@ -168,7 +168,9 @@ def test_no_error_at_all_is_infinitely_far_off():
 
 
 def test_tasks_that_the_paper_lacks_are_left_out_and_refused_where_all_do():
-    rows = pd.concat([errors(AS_DEFINED, ioi=of_paper("ioi")), errors(AS_DEFINED, mcqa=(1, 1, 1, 1))])
+    rows = pd.concat(
+        [errors(AS_DEFINED, ioi=of_paper("ioi")), errors(AS_DEFINED, mcqa=(1, 1, 1, 1))]
+    )
     assert fit(rows, PUBLISHED)["task"].tolist() == ["ioi"]
     with pytest.raises(ScoresError, match="none of the tasks mcqa"):
         fit(rows[rows["task"] == "mcqa"], PUBLISHED)

@@ -49,9 +49,7 @@ def test_a_start_is_added_or_taken_away(model, model_with_bos):
 def test_a_tokenizer_without_a_start_has_none(model):
     from types import SimpleNamespace
 
-    bare = SimpleNamespace(
-        tokenizer=SimpleNamespace(bos_token_id=None), hvp_spec=model.hvp_spec
-    )
+    bare = SimpleNamespace(tokenizer=SimpleNamespace(bos_token_id=None), hvp_spec=model.hvp_spec)
     assert with_other_start(bare, corrupt(model, FACTS[0], "random_token")) is None
 
 

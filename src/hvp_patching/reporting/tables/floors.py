@@ -12,13 +12,13 @@ from hvp_patching.reporting.cells import GAP, fixed, percent, significant
 from hvp_patching.reporting.latex import Block, Cell, Row, Span, Tabular, Tex, bold, grey
 from hvp_patching.reporting.names import model_name, task_name
 from hvp_patching.reporting.results import Record, Results, records_by_key
-from hvp_patching.reporting.style import method_label
 from hvp_patching.reporting.table import Shown, Table
 from hvp_patching.reporting.tables.floors_words import MEANINGS, conjecture, reading_label
 from hvp_patching.settings import KEY
 
 CHANGED, SAME, UNDEFINED = "changed", "as defined", "undefined"
 ENDS = {"_pct": "value", "_ci_low_pct": "ci_low", "_ci_high_pct": "ci_high"}
+HEADS = ("AP", "HVP", "MS", "IG")  # of FLOOR_METHODS, short: they stand once for each task
 RATIOS = ("hvp_ratio", "floor_ratio")
 FIT = (
     *(*RATIOS, "paper_hvp_ratio", "paper_floor_ratio", "complete"),
@@ -55,13 +55,12 @@ def body(shown: Shown) -> list[Tabular]:
 
 
 def _errors(frame: pd.DataFrame) -> Tabular:
-    names = [method_label(name).partition(" (")[0] for name in FLOOR_METHODS]
     lines: list[Row] = []
     for model, of_model in frame.groupby("model", sort=False):
         lines.append(Block(model_name(str(model))))
         for reading, cells in _by_reading(of_model, frame):
             lines.append([reading, *(part for cell in cells for part in _error_cells(cell))])
-    return _tabular(frame, names, lines)
+    return _tabular(frame, HEADS, lines)
 
 
 def _error_cells(row: Record | None) -> list[Any]:
@@ -99,9 +98,7 @@ def _distance(of_model: pd.DataFrame, cells: Sequence[Record | None]) -> list[Ce
     if not row["complete"]:
         return [grey(text) for text in texts.values()]
     whole = of_model[of_model["complete"].eq(True)]
-    return [
-        bold(text) if row[name] == whole[name].min() else text for name, text in texts.items()
-    ]
+    return [bold(text) if row[name] == whole[name].min() else text for name, text in texts.items()]
 
 
 def _by_reading(
@@ -130,14 +127,14 @@ def notes(shown: Shown) -> list[str]:
     there = [name for name in dict.fromkeys(shown.frame["reading"]) if name in MEANINGS]
     changes = "; ".join(f"{reading_label(name)}: {MEANINGS[name]}" for name in there)
     found = [
-        "Estimates are as defined throughout; what changes is the truth that they are compared with, "
-        f"and with it which five heads are the largest. {changes[:1].upper()}{changes[1:]}. --: the "
-        "task has no foil, or the tokenizer no BOS.",
-        "Second part: HVP's error over AP's, and the floor over AP's error; the floor is the smaller "
-        "error of MS-HVP and IG. Grey: the paper's Table 2, median over its models. Factor: by how "
-        "much the ratios miss the paper's, exp of the root mean square of log(ours / paper's) over "
-        "all of the model's; gap: root mean square of ours minus the paper's. In grey: of fewer "
-        "tasks than the others, and not ranked.",
+        "Estimates are as defined throughout (MS: MS-HVP with K=5; IG with N=10); what changes is "
+        "the truth that they are compared with, and with it which five heads are the largest. "
+        f"{changes[:1].upper()}{changes[1:]}. --: the task has no foil, or the tokenizer no BOS.",
+        "Second part: HVP's error over AP's, and the floor over AP's error; the floor is the "
+        "smaller error of MS-HVP and IG. Grey: the paper's Table 2, median over its models. "
+        "Factor: by how much the ratios miss the paper's, exp of the root mean square of log(ours "
+        "/ paper's) over all of the model's; gap: root mean square of ours minus the paper's. In "
+        "grey: of fewer tasks than the others, and not ranked.",
     ]
     return [*found, conjecture(shown.frame)]
 

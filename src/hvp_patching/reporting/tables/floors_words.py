@@ -62,8 +62,8 @@ def conjecture(frame: pd.DataFrame) -> str:
             f"({nearest['overall_gap']:.2f} against {first['overall_gap']:.2f})."
         )
     parts.append(
-        "This is a conjecture: the paper does not say how its truth was measured, several causes may "
-        "act at once, and only its code could tell."
+        "This is a conjecture: the paper does not say how its truth was measured, several causes "
+        "may act at once, and only its code could tell."
     )
     return " ".join(parts)
 
