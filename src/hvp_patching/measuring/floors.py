@@ -7,6 +7,7 @@ they are compared with was measured, and with it which components are the larges
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,7 +20,7 @@ from hvp_patching.frames import AS_DEFINED, FLOOR_METHODS, FLOOR_SCORES, MEAN_FI
 from hvp_patching.measuring.jets import ENDS
 from hvp_patching.measuring.measurement import Measurement
 from hvp_patching.measuring.sweeps import largest_effects, sweep_prompt
-from hvp_patching.models.half import halved
+from hvp_patching.models.half import WideProducts, halved
 from hvp_patching.paths.base_run import DIRECTIONS
 from hvp_patching.paths.jets import Jets
 from hvp_patching.paths.metric import LOGPROB, AnyMetric, logit_difference
@@ -105,12 +106,14 @@ class Floors:
     def effects(self, side: Side, progress: Progress = no_progress) -> Jets:
         """f at both ends of the path of every component."""
         model = self.half_model if side.half else self.m.model
-        jets, _ = stored_jets(
-            *(self.store, model, side.tokens, self.m.site, ENDS, self.m.backend),
-            *(None, side.direction, self.m.memory, progress),
-            positions=side.positions,
-            metric=side.metric,
-        )
+        backend = "autograd" if side.half else self.m.backend  # of plain tensors alone
+        with WideProducts() if side.half else nullcontext():
+            jets, _ = stored_jets(
+                *(self.store, model, side.tokens, self.m.site, ENDS, backend),
+                *(None, side.direction, self.m.memory, progress),
+                positions=side.positions,
+                metric=side.metric,
+            )
         return jets
 
     def truths(self, side: Side, jets: Jets) -> pd.DataFrame:
