@@ -7,12 +7,12 @@ they are compared with was measured, and with it which components are the larges
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
+import torch
 
 from hvp_patching.cache import Store, stored_jets
 from hvp_patching.checking import Subject, check_jets, check_scores
@@ -24,7 +24,7 @@ from hvp_patching.models.half import WideProducts, halved
 from hvp_patching.paths.base_run import DIRECTIONS
 from hvp_patching.paths.jets import Jets
 from hvp_patching.paths.metric import LOGPROB, AnyMetric, logit_difference
-from hvp_patching.paths.rows import Progress, no_progress
+from hvp_patching.paths.rows import Progress, Request, no_progress
 from hvp_patching.prompts.pair import ZERO_CORRUPTION, TokenPair
 from hvp_patching.prompts.variants import DRAWN, NOT_DRAWN, foils, redrawn, with_other_start
 from hvp_patching.sites import Component
@@ -90,6 +90,19 @@ SIDES: dict[str, Callable[[Any, Side, int], Side | None]] = {
 }
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A reading of one prompt: its side, f of every component, those of largest |truth|.
+
+    span: max truth − min truth over all components.
+    """
+
+    side: Side
+    jets: Jets
+    components: tuple[Component, ...]
+    span: float
+
+
 @dataclass
 class Floors:
     """What the rule measures with; k: components of largest |truth| that are estimated."""
@@ -105,57 +118,72 @@ class Floors:
 
     def effects(self, side: Side, progress: Progress = no_progress) -> Jets:
         """f at both ends of the path of every component."""
-        model = self.half_model if side.half else self.m.model
-        backend = "autograd" if side.half else self.m.backend  # of plain tensors alone
-        with WideProducts() if side.half else nullcontext():
-            jets, _ = stored_jets(
-                *(self.store, model, side.tokens, self.m.site, ENDS, backend),
-                *(None, side.direction, self.m.memory, progress),
-                positions=side.positions,
-                metric=side.metric,
-            )
+        if not side.half:
+            return self._jets(side, self.m.model, self.m.backend, ENDS, None, progress)
+        # by plain tensors, whose unpatched run is one more row for every component that asks for it
+        how = (self.half_model, "autograd")
+        with WideProducts():
+            start = self._jets(side, *how, {0.0: 0}, ((0, 0),))
+            end = self._jets(side, *how, {1.0: 0}, None, progress)
+        values = torch.cat([start.values.expand_as(end.values), end.values], dim=1)
+        return Jets(values, (0.0, 1.0), end.components)
+
+    def _jets(
+        self,
+        side: Side,
+        model: Any,
+        backend: str,
+        nodes: Request,
+        components: tuple[Component, ...] | None,
+        progress: Progress = no_progress,
+    ) -> Jets:
+        jets, _ = stored_jets(
+            *(self.store, model, side.tokens, self.m.site, nodes, backend),
+            *(components, side.direction, self.m.memory, progress),
+            positions=side.positions,
+            metric=side.metric,
+        )
         return jets
 
-    def truths(self, side: Side, jets: Jets) -> pd.DataFrame:
-        """layer, index and Δ with the sign of the estimates' base run.
-
-        From the other run on, patching undoes what the corruption does: its effect is minus ours.
-        """
-        sign = 1.0 if side.direction == self.m.direction else -1.0
-        effect = sign * (jets.at(1.0, 0) - jets.at(0.0, 0))
-        return jets.components[PLACE].assign(truth=effect.numpy())
-
-    def largest(self, jets: Jets) -> tuple[tuple[Component, ...], float]:
-        """The components of largest |Δ|, and max Δ − min Δ over all."""
-        return largest_effects(jets.to_frame(""), self.k)[""]
+    def reading(self, side: Side, progress: Progress) -> Reading:
+        """The effects of a side, and which are the largest."""
+        jets = self.effects(side, progress)
+        return Reading(side, jets, *largest_effects(jets.to_frame(""), self.k)[""])
 
     def largest_means(self) -> tuple[tuple[Component, ...], float]:
-        """The same of the mean of Δ over all prompts."""
+        """The components of largest |mean of Δ over all prompts|, and the range of the means."""
         frames = [
             self.effects(Side(tokens, self.m.direction)).to_frame("") for tokens in self.m.prompts
         ]
         mean = pd.concat(frames).groupby([*PLACE, "node"], as_index=False)["f"].mean()
         return largest_effects(mean.assign(prompt_id=""), self.k)[""]
 
-    def scores(
-        self,
-        tokens: TokenPair,
-        truths: pd.DataFrame,
-        largest: tuple[tuple[Component, ...], float],
-        progress: Progress,
+    def estimates(
+        self, tokens: TokenPair, components: Sequence[Component], progress: Progress
     ) -> pd.DataFrame:
-        """The estimators of the chosen components as defined, beside these truths."""
-        m, (components, effect_range) = self.m, largest
+        """The estimators of some components as defined."""
+        m = self.m
         frame = sweep_prompt(
-            *(self.store, m.model, tokens, m.site, components, FLOOR_METHODS, m.backend),
+            *(self.store, m.model, tokens, m.site, tuple(components), FLOOR_METHODS, m.backend),
             m.direction,
             memory=m.memory,
             progress=progress,
         )
-        beside: pd.DataFrame = frame.drop(columns="truth").merge(
-            truths, how="left", on=PLACE, validate="m:1"
-        )
-        return beside.assign(truth_range=effect_range)
+        return frame.drop(columns="truth")
+
+    def beside(self, reading: Reading, estimates: pd.DataFrame) -> pd.DataFrame:
+        """The estimates of a reading's components beside its truths.
+
+        From the other base run on, patching undoes what the corruption does: the effect, turned, is
+        what the corruption does.
+        """
+        sign = 1.0 if reading.side.direction == self.m.direction else -1.0
+        effect = sign * (reading.jets.at(1.0, 0) - reading.jets.at(0.0, 0))
+        truths = reading.jets.components[PLACE].assign(truth=effect.numpy())
+        chosen = pd.DataFrame(list(reading.components), columns=PLACE)
+        own = estimates.merge(chosen, on=PLACE, validate="m:1")
+        found: pd.DataFrame = own.merge(truths, on=PLACE, validate="m:1")
+        return found.assign(truth_range=reading.span)
 
 
 def measure_floors(
@@ -173,36 +201,42 @@ def measure_floors(
         raise ValueError(f"unknown reading '{unknown[0]}'; known: {', '.join(READINGS)}")
     m, floors = measurement, Floors(measurement, store, k)
     names = list(dict.fromkeys([AS_DEFINED, *readings]))
-    means = floors.largest_means() if MEAN_FIRST in names else None
+    means = floors.largest_means() if MEAN_FIRST in names else ((), 0.0)
 
     def advance(fraction: float) -> None:
-        m.advance(fraction / (2 * len(names)))
+        m.advance(fraction / (len(names) + 2))
 
     def measure(subject: Subject) -> pd.DataFrame:
-        defined = Side(subject.tokens, m.direction)
-        frames: list[pd.DataFrame] = []
-        for name in names:
-            side = SIDES[name](m.model, defined, seed)
-            if side is None:
-                continue
-            if side == defined and name not in (AS_DEFINED, MEAN_FIRST):
-                frames.append(frames[0].assign(reading=name, changed=False))
-                continue
-            jets = floors.effects(side, advance)
-            largest = means if name == MEAN_FIRST and means else floors.largest(jets)
-            truths = floors.truths(side, jets)
-            frame = floors.scores(subject.tokens, truths, largest, advance)
-            _check(m, subject, side, jets, frame)
-            frames.append(frame.assign(reading=name, changed=True))
+        tokens = subject.tokens
+        sides = {name: SIDES[name](m.model, Side(tokens, m.direction), seed) for name in names}
+        first = floors.reading(Side(tokens, m.direction), advance)
+        found = {
+            name: first if side == first.side else floors.reading(side, advance)
+            for name, side in sides.items()
+            if side is not None
+        }
+        if MEAN_FIRST in found:
+            found[MEAN_FIRST] = Reading(first.side, first.jets, *means)
+        others = {place for one in found.values() for place in one.components}
+        parts = [first.components, sorted(others - {*first.components})]
+        estimates = pd.concat([floors.estimates(tokens, part, advance) for part in parts if part])
+        frames = []
+        for name, reading in found.items():
+            frame = floors.beside(reading, estimates)
+            same = name not in (AS_DEFINED, MEAN_FIRST) and reading is first
+            if not same:
+                _check(m, subject, reading, frame)
+            frames.append(frame.assign(reading=name, changed=not same))
         return pd.concat(frames, ignore_index=True)
 
     return FLOOR_SCORES.check(m.table(measure))
 
 
-def _check(m: Measurement, subject: Subject, side: Side, jets: Jets, frame: pd.DataFrame) -> None:
+def _check(m: Measurement, subject: Subject, reading: Reading, frame: pd.DataFrame) -> None:
     """Estimates and truths as defined; of another pair or base run, the truths that are used."""
     if not m.check.on:
         return
+    side, jets = reading.side, reading.jets
     if side == Side(subject.tokens, m.direction):
         check_scores(m.check, subject, frame)
     elif side.half or side.positions or side.metric != LOGPROB:
