@@ -60,8 +60,8 @@ def fit(
     model, factor is exp of the root mean square of log(ours / paper's), gap the root mean square
     of ours − paper's; overall_ are those of all models. rank and gap_rank order by these the
     readings that every task has, as defined among them; closest is the share of prompt resamples
-    in which a reading has rank 1. Tasks that the paper's table lacks have no rows. Raises
-    ``ScoresError`` where it lacks them all.
+    in which a reading has rank 1, NaN with a single prompt. Tasks that the paper's table lacks
+    have no rows. Raises ``ScoresError`` where it lacks them all.
     """
     means = errors.groupby([*KEY, "reading", "estimator"], sort=False)[ERROR].mean()
     ours = _ratios(means.unstack("estimator", sort=False), PATHS[0]).reset_index()
@@ -81,20 +81,25 @@ def fit(
     for name, column in (("rank", "overall_factor"), ("gap_rank", "overall_gap")):
         rows[name] = rows["reading"].map(ranked[column].rank(method="first"))
     shares = _closest(errors, rows[rows["reading"].isin(ranked.index)], n_resamples, seed)
-    return rows.assign(closest=rows["reading"].map(shares))
+    return rows.assign(closest=rows["reading"].map(shares).astype("float64"))
 
 
 def _closest(
     errors: pd.DataFrame, rows: pd.DataFrame, n_resamples: int, seed: int
 ) -> dict[str, float]:
-    """The share of resamples of each setting's prompts in which a reading comes closest."""
+    """The share of resamples of each setting's prompts in which a reading comes closest.
+
+    Nothing where a setting has a single prompt.
+    """
     by = [*KEY, "reading"]
     groups = dict(list(errors.groupby(by, sort=False)))
     squares: dict[str, NDArray[np.float64]] = {}
+    counts: list[int] = []
     for row in rows.to_dict("records"):
         own = groups[tuple(row[name] for name in by)]
         table = own.pivot(index="prompt_id", columns="estimator", values=ERROR).sort_index()
         n = len(table)  # the same draws for every reading of as many prompts
+        counts += [n] if row["reading"] != MEAN_FIRST else []
         drawn = np.random.default_rng(seed).integers(n, size=(n_resamples, n))
         means = table[list(FLOOR_METHODS)].to_numpy()[drawn].mean(1)
         ratios = _ratios(pd.DataFrame(means, columns=list(FLOOR_METHODS)), PATHS[0])
@@ -102,6 +107,8 @@ def _closest(
             miss = np.log(ratios.to_numpy() / [row[f"paper_{name}"] for name in RATIOS])
         squares[row["reading"]] = squares.get(row["reading"], 0.0) + (miss**2).sum(1)
     names = list(squares)
+    if 1 in counts:
+        return {}  # one prompt is drawn whenever anything is
     best = np.stack([squares[name] for name in names]).argmin(0)
     return {name: float((best == i).mean()) for i, name in enumerate(names)}
 

@@ -203,3 +203,10 @@ def test_readings_that_prompts_disagree_about_share_the_resamples():
     assert shares.min() > 0.05
     again = fit(pd.concat(mixed), PUBLISHED, n_resamples=200).set_index("reading")["closest"]
     assert shares.to_dict() == again.to_dict()
+
+
+def test_one_prompt_says_nothing_about_others():
+    rows = errors(AS_DEFINED, ioi=of_paper("ioi", 3.0))
+    table = fit(rows[rows["prompt_id"] == "p0"], PUBLISHED)
+    assert table["closest"].isna().all()
+    assert table["rank"].tolist() == [1]

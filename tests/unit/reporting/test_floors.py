@@ -73,7 +73,7 @@ def test_one_row_a_setting_and_reading_with_what_it_changes(made):
     states = frame.set_index(["task", "reading"])["state"]
     assert states["ioi", "redrawn"] == "as defined"
     assert states["factual", "logit_difference"] == "undefined"
-    assert states["factual", "redrawn"] == "changed"
+    assert states["factual", "redrawn"] == "measured"
     own = frame.set_index(["task", "reading"]).loc[("factual", "redrawn")]
     assert own["hvp_pct"] == pytest.approx(24)
     assert 16 < own["ig_10_ci_high_pct"] < 0.16 * 120

@@ -16,7 +16,7 @@ from hvp_patching.reporting.table import Shown, Table
 from hvp_patching.reporting.tables.floors_words import MEANINGS, conjecture, reading_label
 from hvp_patching.settings import KEY
 
-CHANGED, SAME, UNDEFINED = "changed", "as defined", "undefined"
+MEASURED, SAME, UNDEFINED = "measured", "as defined", "undefined"
 ENDS = {"_pct": "value", "_ci_low_pct": "ci_low", "_ci_high_pct": "ci_high"}
 HEADS = ("AP", "HVP", "MS", "IG")  # of FLOOR_METHODS, short: they stand once for each task
 RATIOS = ("hvp_ratio", "floor_ratio")
@@ -42,7 +42,7 @@ def rows(results: Results) -> Iterator[Record]:
             for method in FLOOR_METHODS:
                 found = errors.get((*key, method))
                 if found is not None:
-                    row["state"] = CHANGED if found["changed"] else SAME
+                    row["state"] = MEASURED if found["changed"] else SAME
                     # of all prompts where their mean comes first and is one number
                     row["n_prompts"] = errors[(*setting, AS_DEFINED, method)]["n_prompts"]
                     row |= {f"{method}{end}": 100 * found[name] for end, name in ENDS.items()}
@@ -85,8 +85,7 @@ def _fits(frame: pd.DataFrame) -> Tabular:
 
 
 def _ratio(row: Record | None, name: str) -> Tex:
-    value = None if row is None else row[name]
-    return significant(value) if value is not None and value < 0.005 else fixed(value)
+    return GAP if row is None else fixed(row[name])
 
 
 def _distance(of_model: pd.DataFrame, cells: Sequence[Record | None]) -> list[Cell]:

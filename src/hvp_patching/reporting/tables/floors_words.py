@@ -70,13 +70,14 @@ def conjecture(frame: pd.DataFrame) -> str:
 
 def _closest(first: Record, defined: Record) -> str:
     factor = f"the ratios miss the paper's by a factor of {_factor(first)}"
-    share = f"closest in {100 * first['closest']:.0f}% of the resamples of the prompts"
+    share = f", closest in {100 * first['closest']:.0f}% of the resamples of the prompts"
+    share = "" if pd.isna(first["closest"]) else share
     if first["reading"] == AS_DEFINED:
         start = "No reading comes closer to the paper's pattern than the definitions"
-        return f"{start}: {factor}, {share}."
+        return f"{start}: {factor}{share}."
     label = reading_label(first["reading"])
     return (
-        f"Closest to the paper's pattern: {label} ({factor}, root mean square of their logarithms, "
+        f"Closest to the paper's pattern: {label} ({factor}, root mean square of their logarithms"
         f"{share}; as defined, by {_factor(defined)})."
     )
 
