@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from choices import ALL_COMPONENTS, CIRCUITS, EDGE_SAMPLE, EDGE_TIMING, PROBES, SWEEP, TOP
+from choices import ALL_COMPONENTS, CIRCUITS, FLOORS, PROBES, SWEEP, TOP
 
 Config = Mapping[str, Any]
 # On which prompts of its setting each result is measured; analyses follow what they read.
@@ -19,6 +20,8 @@ MEASURED_FOR = {
     **dict.fromkeys(("faithfulness", "one_edge"), CIRCUITS),
     "edge_sample": EDGE_SAMPLE,
     "edge_timing": EDGE_TIMING,
+    "faithfulness": CIRCUITS,
+    "floor_scores": FLOORS,
 }
 
 
@@ -40,11 +43,13 @@ class Analysis:
 class Overall(Analysis):
     """An analysis of the settings of one configuration key together; reads one result of each.
 
-    Without a key it reads another result of several settings.
+    Without a key it reads another result of several settings. published: the table of the paper
+    that it reads last.
     """
 
     settings: str = ""
     site: str = "attn_heads"
+    published: str = ""
 
 
 def analyses(config: Config) -> dict[str, Analysis]:
@@ -108,6 +113,10 @@ def analyses(config: Config) -> dict[str, Analysis]:
             ("feature_scores",),
             {"threshold": config["features"]["threshold"], **resamples},
         ),
+        "floor_errors": Analysis("floors.floor_errors", ("floor_scores",), top_k),
+        "floor_summary": Analysis(
+            "summary.summarize", ("floor_errors",), {"by": ["reading", "changed"], **resamples}
+        ),
         "circuit_summary": Analysis("circuits.circuit_summary", ("faithfulness",), resamples),
         "circuit_differences": Analysis(
             "circuits.circuit_differences", ("faithfulness",), resamples
@@ -127,6 +136,8 @@ def analyses(config: Config) -> dict[str, Analysis]:
 
 def overall(config: Config) -> dict[str, Overall]:
     """Every analysis of several settings together, by the name of its result."""
+    metrics = config["metrics"]
+    resamples = {"n_resamples": metrics["bootstrap_resamples"], "seed": metrics["bootstrap_seed"]}
     shown = dict.fromkeys([*config["table2_columns"].values(), *config["baselines"]])
     columns = [name for name in shown if name != "ap"]
     ihs = [name for name in config["table9_estimators"] if name.startswith("ih_")]
@@ -147,6 +158,9 @@ def overall(config: Config) -> dict[str, Overall]:
         "tally_ms_hvp": Overall("paired.tally", ("marks_table8",), equal_cost),
         "tally_ih": Overall("paired.tally", ("marks_table9",), beside_ms_hvp | {"firsts": ihs}),
         "tally_gim": Overall("paired.tally", ("marks_table10",), gim),
+        "fit_floors": Overall(
+            "floors.fit", ("floor_errors",), resamples, "floors", published="table02"
+        ),
     }
 
 

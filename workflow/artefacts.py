@@ -56,6 +56,7 @@ TABLES = (
     "table18",
     "edges",
     "frontier",
+    "floors",
 )
 
 
@@ -88,6 +89,7 @@ FIGURES = {
     "convergence": Figure("convergence", "table2", _heads("convergence")),
     "edges": Figure("edges", "edges", {"edge_errors": "edges"}),
     "frontier": Figure("frontier", "frontier", _heads("frontier")),
+    "floors": Figure("floors", "floors", _heads("floor_summary", "fit_floors")),
 }
 
 

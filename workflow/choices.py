@@ -20,6 +20,8 @@ from hvp_patching.settings import Setting
 # What prompts are for: top-k errors, all there are; or `fewer_prompts`
 TOP, ALL_COMPONENTS, SWEEP, PROBES, CIRCUITS, EDGE_SAMPLE, EDGE_TIMING = NEEDS = (
     *("top", "all_components", "sweep", "probes", "circuits", "edge_sample", "edge_timing"),
+TOP, ALL_COMPONENTS, SWEEP, PROBES, CIRCUITS, FLOORS = NEEDS = (
+    *("top", "all_components", "sweep", "probes", "circuits", "floors"),
 )
 
 # Needs whose prompts do not depend on the task

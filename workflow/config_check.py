@@ -26,11 +26,13 @@ from jsonschema.exceptions import best_match  # noqa: E402
 for name in _absent:
     del sys.modules[name]
 
+from hvp_patching.frames import READINGS  # noqa: E402
 from hvp_patching.places import SITES  # noqa: E402
 from hvp_patching.settings import Setting  # noqa: E402
 
 SCHEMA = Path(__file__).resolve().parent / "schemas" / "config.schema.yaml"
 SETTING_KEYS = setting_keys()  # keys whose value is one 'model/task' or several
+PAPERS_TASKS = ("ioi", "greater_than", "factual")  # of its Table 2
 TYPES = {
     "boolean": "true or false",
     "string": "text",
@@ -210,6 +212,7 @@ def _check_names(config: dict[str, Any]) -> None:
             by_name(name)
     for name in config["baselines"]:
         _known_baseline(name, "baselines")
+    _check_floors(config)
     for site in config["sites"]:
         _known(site, config["site_baselines"], "site", "sites (see site_baselines)")
     for site, names in config["site_baselines"].items():
@@ -245,6 +248,15 @@ def _check_edges(config: dict[str, Any], models: Iterable[str], tasks: Iterable[
     for parsed in map(Setting.parse, further):
         _known(parsed.model, models, "model", "further_circuit_methods")
         _known(parsed.task, tasks, "task", "further_circuit_methods")
+def _check_floors(config: dict[str, Any]) -> None:
+    """Readings that there are, and a task to set beside the paper's."""
+    for name in config["floors_readings"]:
+        _known(name, READINGS[1:], "reading", "floors_readings")
+    if not {Setting.parse(name).task for name in config["floors"]} & {*PAPERS_TASKS}:
+        raise ValueError(
+            "floors has none of the tasks of the paper's Table 2 "
+            f"({', '.join(PAPERS_TASKS)}); add a setting of one"
+        )
 
 
 def _check_autoencoders(config: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ PATHS = {
     "fetched": f"data/autoencoders/{{model}}/{HOOK}/cfg.json",  # likewise, published
     "autoencoders": "results/autoencoders/{model}/quality.parquet",
     "feature_scores": f"results/features/{PROMPT_LIST}.parquet",  # of features, all that move
+    "floor_scores": f"results/floors/{SETTING}.parquet",  # truths that disagree in one respect
     "edges": f"results/circuits/{PROMPT_LIST}/edges.parquet",  # scores of all edges
     "faithfulness": f"results/circuits/{PROMPT_LIST}/faithfulness.parquet",  # m of circuits
     "edge_sample": f"results/circuits/{PROMPT_LIST}/sample.parquet",  # against exact patching

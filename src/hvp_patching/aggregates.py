@@ -19,6 +19,7 @@ from hvp_patching.frames import (
     CONVERGENCE_SWEEP,
     COSTS,
     FEATURE_SCORES,
+    FLOOR_SCORES,
     HESSIANS,
     PROBES,
     PROMPT,
@@ -75,7 +76,7 @@ EDGE_TIMING = Frame(
 READ = (
     *(PROMPTS, SCORES, RANKING_SCORES, TOP, SWEEP, CONVERGENCE_SWEEP, PROBES, ROLE_SCORES),
     *(COSTS, ACCURACY, MODEL, FAITHFULNESS, FEATURE_SCORES, AUTOENCODERS, HESSIANS),
-    *(ONE_EDGE, EDGE_SAMPLE, EDGE_TIMING),
+    *(ONE_EDGE, EDGE_SAMPLE, EDGE_TIMING, FLOOR_SCORES),
 )
 _SIGNS = [sign + sure for sign in ("lower", "higher") for sure in ("", "_sure", "_survives")]
 MEANINGS = {
@@ -145,6 +146,13 @@ MEANINGS = {
     "total_seconds": "s, of all edges on all prompts, captures included",
     "overhead": "total_seconds / EAP's",
     "projected": "true or false: from fewer edges or prompts than total_seconds are of",
+    **holding("HVP's error over AP's", "hvp_ratio", "paper_hvp_ratio"),
+    **holding("smaller error of MS-HVP and IG over AP's", "floor_ratio", "paper_floor_ratio"),
+    "complete": "true or false: all of the model's tasks have the reading",
+    **holding("exp of the root mean square of log(ours / paper's)", "factor", "overall_factor"),
+    **holding("root mean square of ours - paper's", "gap", "overall_gap"),
+    **holding("rank from 1, empty where not complete", "rank", "gap_rank"),
+    "closest": "fraction of prompt resamples with rank 1, empty where not complete",
 }
 
 _METHOD = "estimator cost n_prompts value ci_low ci_high lowest highest"
@@ -211,14 +219,19 @@ MEASURED = {
     "circuit_curve": "method selection n_prompts level n_edges f",
     "frontier": "estimator cost n_prompts error ci_low ci_high n_components seconds "
     "seconds_per_component forward_equivalents on_frontier break_even device threads",
+    "floor_errors": "reading changed prompt_id estimator cost top_k_relative_error",
+    "floor_summary": f"reading changed {_METHOD}",
     "marks": f"model task corruption {_PAIR} q survives",
     "tally": f"n wins ties losses undecided {' '.join(_SIGNS)} smallest largest",
+    "fit": "model task corruption reading hvp_ratio floor_ratio paper_hvp_ratio "
+    "paper_floor_ratio complete factor overall_factor gap overall_gap rank gap_rank "
+    "closest",
 }
 FRAMES: Mapping[str, Frame] = {frame.name: frame for frame in READ} | {
     name: Frame(name, {column: MEANINGS[column] for column in columns.split()})
     for name, columns in MEASURED.items()
 }
-OVERALL = ("marks", "tally")  # results of several settings together start with these words
+OVERALL = ("marks", "tally", "fit")  # results of several settings together start with these words
 
 
 def overall_frame(name: str) -> Frame | None:

@@ -29,6 +29,20 @@ ROLES = (
     "name mover-like",
 )
 NO_ROLE = "other"
+# Where truth and estimate may disagree: how the truth is measured, while estimates stay as defined.
+# MEAN_FIRST changes neither: it takes the mean over prompts before the error.
+AS_DEFINED, MEAN_FIRST = "as_defined", "mean_first"
+READINGS = (
+    AS_DEFINED,
+    "redrawn",
+    "other_base",
+    "last_position",
+    "logit_difference",
+    MEAN_FIRST,
+    "half_precision",
+    "bos",
+)
+FLOOR_METHODS = ("ap", "hvp", "ms_hvp_5", "ig_10")  # the paper's, with their steps in Table 2
 
 
 def derivative(node: float, order: int) -> str:
@@ -87,6 +101,15 @@ FEATURE_SCORES = Frame(  # the index is the number of a feature of the layer's a
         "uncovered": "share of the norm of δ that no feature covers, of a prompt",
     },
     "compute the features again",
+)
+FLOOR_SCORES = Frame(  # the truth as the reading has it; estimates as defined
+    "floor_scores",
+    {
+        **SWEEP.columns,
+        "reading": "one of READINGS",
+        "changed": "true or false: false where the reading is as defined for this task",
+    },
+    "compute the floors again",
 )
 AUTOENCODERS = Frame(
     "autoencoders",

@@ -113,6 +113,15 @@ BAD = {
         {"models": ["gpt9"]},
         "config: models has the unknown model 'gpt9'; ",
     ),
+    "unknown reading": (
+        {"floors_readings": ["redrawn", "bios"]},
+        "config: floors_readings has the unknown reading 'bios'; did you mean 'bos'? known: ",
+    ),
+    "no task of the paper's Table 2": (
+        {"floors": ["smollm2-135m/entity_swap"]},
+        "config: floors has none of the tasks of the paper's Table 2 (ioi, greater_than, factual); "
+        "add a setting of one",
+    ),
     "unknown model folder": (
         {"model_folders": {"gpt2": "x"}},
         "config: model_folders has the unknown model 'gpt2'; ",

@@ -2,7 +2,7 @@
 
 from analyses import analyses, overall
 from artefacts import result_files, settings_of
-from code_inputs import script_code
+from code_inputs import project_file, script_code
 from grammar import SETTING, log_of, path_of, path_of_overall
 
 for result, analysis in analyses(config).items():
@@ -46,6 +46,11 @@ for result, analysis in overall(config).items():
                 analysis.reads[0],
                 settings_of(config, analysis.settings),
                 analysis.site,
+            ),
+            published=(
+                project_file(f"data/published/{analysis.published}.csv")
+                if analysis.published
+                else []
             ),
         output:
             path_of_overall(result),

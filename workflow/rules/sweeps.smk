@@ -1,6 +1,7 @@
 """Defines rules that run many estimators on few components, and follow them to their limit."""
 
 from choices import (
+    FLOORS,
     SWEEP,
     TOP,
     hessian_estimators,
@@ -94,3 +95,38 @@ rule compute_convergence:
         "Follow estimators of {wildcards.model}/{wildcards.task} to their limit"
     script:
         "../scripts/compute_convergence.py"
+
+
+rule compute_floors:
+    """The paper's estimators beside truths that disagree with them in one respect."""
+    input:
+        code=script_code("compute_floors"),
+        model=path_of("weights"),
+        prompts=path_of("prompts"),
+    output:
+        path_of("floor_scores"),
+    log:
+        log_of("compute_floors", SETTING),
+    benchmark:
+        timing_of("compute_floors", SETTING)
+    conda:
+        "../envs/library.yaml"
+    threads: THREADS
+    resources:
+        mem_mb=8000,
+        rows_mib=int(1024 * config["engine"]["memory_gb"]),
+        device=config["engine"]["device"],
+        check=config["check"],
+    params:
+        readings=config["floors_readings"],
+        n_prompts=prompts_for(config, FLOORS),
+        top_k=config["metrics"]["top_k"],
+        seed=config["seed"],
+        direction=config["direction"],
+        backend=config["engine"]["backend"],
+        dtype=config["engine"]["dtype"],
+        store=STORE,
+    message:
+        "Let truth and estimate of {wildcards.model}/{wildcards.task} disagree, one respect at a time"
+    script:
+        "../scripts/compute_floors.py"

@@ -20,6 +20,8 @@ def main() -> None:
             (overall_frame(name) or FRAMES[name]).check(pd.read_parquet(path), path)
             for name, path in zip(params.reads, paths, strict=True)
         ]
+    if snakemake.input.get("published"):
+        inputs.append(pd.read_csv(snakemake.input.published))
     module, function = params.function.split(".")
     analyse = getattr(importlib.import_module(f"hvp_patching.metrics.{module}"), function)
     frame = overall_frame(params.result) or FRAMES[params.result]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -97,7 +97,8 @@ def random_token(
             f"{position} (0-based) to replace; use a longer prompt or another position",
             "prompt too short",
         )
-    token = _other_token(model, clean[position], (seed, pair.prompt_id or pair.clean, position))
+    key = (seed, pair.prompt_id or pair.clean, position)
+    token = drawn_token(model, {clean[position]}, key)
     corrupted = (*clean[:position], token, *clean[position + 1 :])
     tokens = TokenPair(
         bos + clean,
@@ -122,17 +123,22 @@ def _special_tokens(tokenizer: Any, size: int) -> frozenset[int]:
     return frozenset(marked | set(tokenizer.all_special_ids))
 
 
-def _other_token(model: TokenizerCarrier, token: int, key: tuple[object, ...]) -> int:
-    special = special_tokens(model)
+def drawn_token(model: TokenizerCarrier, but: Set[int], key: tuple[object, ...]) -> int:
+    """A token drawn by `key`, uniform over the vocabulary but for special tokens and `but`.
+
+    PromptError where that leaves none.
+    """
+    never = special_tokens(model) | but
     size = len(model.tokenizer)
-    if len(special | {token}) >= size:
-        raise PromptError(f"the tokenizer's {size} tokens leave none to replace token {token} by")
+    if len(never) >= size:
+        tokens = " and ".join(map(str, sorted(but)))
+        raise PromptError(f"the tokenizer's {size} tokens leave none beside {tokens}")
     # Rejection keeps the draw uniform without listing the vocabulary.
     attempt = 0
     while True:
         found = draw(size, *key, attempt)
         known = model.tokenizer.convert_ids_to_tokens(found) is not None
-        if known and found != token and found not in special:
+        if known and found not in never:
             return found
         attempt += 1
 

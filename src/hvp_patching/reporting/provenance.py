@@ -73,6 +73,7 @@ NEEDS = {
     "circuits": "circuits",
     "edge_sample": "sampled edges",
     "edge_timing": "edge timing",
+    "floors": "readings of the floors",
 }
 
 
