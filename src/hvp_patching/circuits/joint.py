@@ -58,6 +58,7 @@ def joint_effects(
     ValueError for no sets, one that is empty, has a component twice or one that the model lacks, an
     unknown predictor, and as in path_jets.
     """
+    predictors = [predictors] if isinstance(predictors, str) else list(predictors)
     alone, together = needed(predictors)
     where, tokens = get_site(site), as_token_pair(model, pair)
     with shared_base_runs():
@@ -109,10 +110,10 @@ def _listed(sets: Any) -> list[Any]:
 
 
 def needed(predictors: Sequence[str]) -> tuple[Request, Request]:
-    """What the predictors need of every component's own path ({} for nothing), and of the joint one.
+    """What predictors need of every component's own path ({} for nothing), and of the joint one.
 
-    The latter has both ends, whose difference is the joint effect. ValueError for none or an
-    unknown one.
+    The latter has both ends, whose difference is the joint effect. ValueError for no predictor or
+    an unknown one.
     """
     if not predictors:
         raise ValueError(f"no predictors given; choose some of: {', '.join(PREDICTORS)}")
