@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from choices import ALL_COMPONENTS, CIRCUITS, PROBES, SWEEP, TOP
+from choices import ALL_COMPONENTS, CIRCUITS, PROBES, SETS, SWEEP, TOP
 
 Config = Mapping[str, Any]
 # On which prompts of its setting each result is measured; analyses follow what they read.
@@ -17,6 +17,7 @@ MEASURED_FOR = {
     "probes": PROBES,
     "feature_scores": TOP,
     "faithfulness": CIRCUITS,
+    "set_effects": SETS,
 }
 
 
@@ -101,6 +102,7 @@ def analyses(config: Config) -> dict[str, Analysis]:
             ("feature_scores",),
             {"threshold": config["features"]["threshold"], **resamples},
         ),
+        "set_errors": Analysis("sets.set_errors", ("set_effects",), trivial | resamples),
         "circuit_summary": Analysis("circuits.circuit_summary", ("faithfulness",), resamples),
         "frontier": Analysis(
             "frontier.frontier",

@@ -54,6 +54,7 @@ TABLES = (
     "table17",
     "table18",
     "frontier",
+    "sets",
 )
 
 
@@ -85,6 +86,7 @@ FIGURES = {
     ),
     "convergence": Figure("convergence", "table2", _heads("convergence")),
     "frontier": Figure("frontier", "frontier", _heads("frontier")),
+    "sets": Figure("sets", "sets", _heads("set_errors")),
 }
 
 

@@ -87,6 +87,19 @@ FEATURE_SCORES = Frame(  # the index is the number of a feature of the layer's a
     },
     "compute the features again",
 )
+SET_EFFECTS = Frame(  # of several heads patched together
+    "set_effects",
+    PROMPT
+    | {
+        "metric": "what m is, in words",
+        "drawn": "random, or top: the heads of largest |truth|",
+        "size": "count of components",
+        "number": "of the set, among those of its prompt, metric, size and way of drawing",
+        "predictor": "id, with its number of steps",
+    }
+    | holding("in the metric's units", "predicted", "joint_effect"),
+    "compute the sets again",
+)
 AUTOENCODERS = Frame(
     "autoencoders",
     {

@@ -65,3 +65,6 @@ rule compute_faithfulness:
         "Judge the circuits of {wildcards.model}/{wildcards.task}"
     script:
         "../scripts/compute_faithfulness.py"
+
+
+include: "sets.smk"

@@ -71,6 +71,7 @@ NEEDS = {
     "sweep": "sweeps",
     "probes": "probes",
     "circuits": "circuits",
+    "sets": "sets of heads",
 }
 
 
