@@ -162,6 +162,18 @@ BAD = {
         {"sweep_estimators": ["ap", "ms_hpv_3"]},
         "config: unknown estimator 'ms_hpv_3'; known: ap, ",
     ),
+    "sets of no heads": (
+        {"set_draws": {"sizes": [0, 2]}},
+        "config: set_draws.sizes has the entry 0; each must be at least 1",
+    ),
+    "no size of sets": (
+        {"set_draws": {"sizes": []}},
+        "config: set_draws.sizes is empty; it needs at least 1",
+    ),
+    "unknown metric of sets": (
+        {"set_draws": {"metrics": ["logits"]}},
+        "config: set_draws.metrics has the entry 'logits'; each must be one of logprob, ",
+    ),
     "a column that nobody computes": (
         {"table2_columns": {"ig": "ig_20"}},
         "config: table2_columns.ig is 'ig_20', which is neither among estimators nor baselines; "

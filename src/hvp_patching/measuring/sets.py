@@ -105,7 +105,8 @@ def _of_metric(
         metric=metric,
     )
     truth = (singles.at(1.0, 0) - singles.at(0.0, 0)).numpy()
-    components = list(singles.components.itertuples(index=False, name=None))
+    places = singles.components.itertuples(index=False, name=None)
+    components = [(int(layer), int(index)) for layer, index in places]
     sets = drawn_sets(components, truth, *drawing[:2], f"{drawing[2]}/{tokens.prompt_id}")
     members = [one.members for one in sets]
     jets, computed = stored_joint_jets(
@@ -113,6 +114,7 @@ def _of_metric(
     )
     logging.info("%s: %d sets, %d nodes computed", metric, len(sets), computed)
     foils = tokens.foil_ids if metric == LOGIT_DIFFERENCE else ()
+    check_joint(m.check, subject, [(one,) for one in components], singles, foils)
     check_joint(m.check, subject, members, jets, foils)
     table = predicted(predictors, members, jets, singles)
     frame = pd.DataFrame(
@@ -185,8 +187,7 @@ def drawn_sets(
 
 
 def _members(components: Sequence[Component], places: Any) -> Members:
-    chosen = (components[int(place)] for place in places)
-    return tuple(sorted((int(layer), int(index)) for layer, index in chosen))
+    return tuple(sorted(components[int(place)] for place in places))
 
 
 def _part(m: Measurement, share: float) -> Progress:

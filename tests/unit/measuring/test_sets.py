@@ -107,7 +107,8 @@ def test_right_numbers_pass_the_check(measurement, tmp_path, dtype, direction):
     m = measurement(dtype, check=check, direction=direction)
     measure_sets(m, Store(tmp_path), METRICS, (2, 5), 1)
     line = check.summary()
-    rows = 2 * 2 * 4 * 16  # prompts, metrics, sets and nodes of MS-HVP(5), IG(10) and the end
+    # prompts, metrics: sets at the nodes of MS-HVP(5), IG(10) and the end; single heads at both ends
+    rows = 2 * 2 * (4 * 16 + 12 * 2)
     assert line.startswith(f"check: {rows} of {rows} rows agree by finite differences (")
 
 
