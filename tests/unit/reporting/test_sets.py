@@ -61,6 +61,12 @@ def test_a_block_has_the_effects_and_a_line_a_predictor(shown, provenance):
     assert text.count(r"\textbf{") == 8 * len(SIZES)
 
 
+def test_the_page_says_the_same(shown, provenance):
+    html = TABLE.html(shown, provenance)
+    assert "Sum of exact + pairs" in html
+    assert "<b>12.3</b>" in html
+
+
 def test_a_size_that_a_setting_lacks_is_a_gap(show, provenance):
     both = [errors("smollm2-135m/ioi"), errors("gemma-3-270m/ioi", sizes=(2, 5))]
     text = TABLE.tex(show("sets", set_errors=pd.concat(both, ignore_index=True)), provenance)
