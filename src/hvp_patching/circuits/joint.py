@@ -3,8 +3,8 @@
 A predictor is a sum over the members of a set, or a rule along the set's own path (paths/joint.py):
 
 - sum_exact: Σ Δ_i; sum_RULE: Σ of an estimator of `hp.estimators`, such as sum_ap and sum_hvp;
-- joint_RULE: the estimator along the joint path; joint_hvp is Σ AP_i + ½ Σ_ij C_ij, all pairs of the
-  set and its own curvature q_i = C_ii, at the cost of one row;
+- joint_RULE: the estimator along the joint path; joint_hvp is Σ AP_i + ½ Σ_ij C_ij with all pairs
+  of the set and every q_i = C_ii, at the cost of one row;
 - exact_pairs: Σ Δ_i + Σ_i<j C_ij.
 """
 
@@ -53,8 +53,8 @@ def joint_effects(
     """Effect of patching each set of components together, beside what predicts it.
 
     sets: lists of (layer, index), numbered, or a mapping from names of one's own. One row a set and
-    predictor: set_id, size, predictor, value, exact = F(1) − F(0), in the metric's units. Components
-    of the set are held at the other run's value in one forward pass, many sets side by side.
+    predictor: set_id, size, predictor, value, exact = F(1) − F(0), in the metric's units. A set is
+    held at the other run's values in one forward pass, many sets side by side.
     ValueError for no sets, one that is empty, has a component twice or one that the model lacks, an
     unknown predictor, and as in path_jets.
     """

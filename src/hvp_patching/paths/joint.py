@@ -238,7 +238,7 @@ def _layers(rows: Sequence[JointRow]) -> list[int]:
 def _mask(
     run: BaseRun, rows: Sequence[JointRow], layer: int, like: torch.Tensor, first: int = 0
 ) -> torch.Tensor:
-    """1 where a row's set has a component, [first + n_rows, 1, …], over the component axis alone."""
+    """1 where a row's set has a component, [first + n_rows, 1, …]: one number a component."""
     axis = run.site.axis if isinstance(run.site, Site) else None
     shape = [first + len(rows), *[1] * (like.ndim - 1)]
     if axis is not None:

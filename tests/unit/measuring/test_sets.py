@@ -107,7 +107,7 @@ def test_right_numbers_pass_the_check(measurement, tmp_path, dtype, direction):
     m = measurement(dtype, check=check, direction=direction)
     measure_sets(m, Store(tmp_path), METRICS, (2, 5), 1)
     line = check.summary()
-    # prompts, metrics: sets at the nodes of MS-HVP(5), IG(10) and the end; single heads at both ends
+    # prompts, metrics: sets at the nodes of MS-HVP(5), IG(10) and the end; heads at both ends
     rows = 2 * 2 * (4 * 16 + 12 * 2)
     assert line.startswith(f"check: {rows} of {rows} rows agree by finite differences (")
 
@@ -129,7 +129,9 @@ def test_a_wrong_number_is_found_and_named(measurement, tmp_path, monkeypatch, m
 
 def test_bad_requests_are_refused_in_one_line(measurement, tmp_path):
     m, store = measurement(), Store(tmp_path)
-    with pytest.raises(ValueError, match=r"sets of 13 components are asked for, and the model has 12"):
+    with pytest.raises(
+        ValueError, match=r"sets of 13 components are asked for, and the model has 12"
+    ):
         measure_sets(m, store, METRICS, (2, 13), 2)
     without = measurement(foil=())
     with pytest.raises(ValueError, match=r"prompt 'seed-0' has no foil, which logit_difference ne"):

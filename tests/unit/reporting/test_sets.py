@@ -79,7 +79,9 @@ def test_every_predictor_has_its_own_name_colour_and_marker():
         assert len({getattr(style, attribute) for style in styles}) == len(styles)
     assert predictor_style("sum_ms_hvp_5").name == "Sum of MS-HVP (K=5)"
     assert predictor_style("joint_gl_4").colour == "#7733DD"
-    with pytest.raises(ValueError, match="unknown predictor 'half_ap' of sets; choose one of: sum_e"):
+    with pytest.raises(
+        ValueError, match="unknown predictor 'half_ap' of sets; choose one of: sum_e"
+    ):
         predictor_style("half_ap")
     with pytest.raises(ValueError, match="unknown method 'eap'"):
         predictor_style("joint_eap")

@@ -35,8 +35,8 @@ PERCENT = {
 }
 NOTES = (
     Tex(
-        r"All heads of a set are held at the other run's value in one pass; $|\Delta_S|$ is the size "
-        r"of that effect, in nats or logits, mean over sets and prompts. Errors: "
+        r"All heads of a set are held at the other run's value in one pass; $|\Delta_S|$ is the "
+        r"size of that effect, in nats or logits, mean over sets and prompts. Errors: "
         r"$\sum|\mathrm{predicted} - \Delta_S| / \sum|\Delta_S|$ over sets and prompts in percent, "
         r"with the interval over prompts (medians: CSV file). Bold: the smallest."
     ),
@@ -56,7 +56,9 @@ def predictor_style(predictor: str) -> MethodStyle:
     kind, _, rule = predictor.partition("_")
     named = {"joint": "{} of the set", "sum": "Sum of {}"}.get(kind)
     if named is None:
-        raise ValueError(f"unknown predictor '{predictor}' of sets; choose one of: {', '.join(OWN)}")
+        raise ValueError(
+            f"unknown predictor '{predictor}' of sets; choose one of: {', '.join(OWN)}"
+        )
     style = method_style(rule)
     return MethodStyle(named.format(method_label(rule)), style.colour, style.marker)
 
@@ -93,7 +95,9 @@ def _cell(row: Record | None) -> Tex:
     if row is None:
         return GAP
     error = percent(row["relative_error_pct"])
-    return with_interval(bold(error) if row["best"] else error, row["ci_low_pct"], row["ci_high_pct"])
+    return with_interval(
+        bold(error) if row["best"] else error, row["ci_low_pct"], row["ci_high_pct"]
+    )
 
 
 TABLE = Table(
