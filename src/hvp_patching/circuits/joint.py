@@ -109,7 +109,7 @@ def _listed(sets: Any) -> list[Any]:
         ) from None
 
 
-def needed(predictors: Sequence[str]) -> tuple[Request, Request]:
+def needed(predictors: Sequence[str]) -> tuple[dict[float, int], dict[float, int]]:
     """What predictors need of every component's own path ({} for nothing), and of the joint one.
 
     The latter has both ends, whose difference is the joint effect. ValueError for no predictor or
