@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from choices import ALL_COMPONENTS, CIRCUITS, PROBES, SETS, SWEEP, TOP
+from choices import ALL_COMPONENTS, CIRCUITS, PROBES, SETS, SPECTRUM, SWEEP, TOP
 
 Config = Mapping[str, Any]
 # On which prompts of its setting each result is measured; analyses follow what they read.
@@ -18,6 +18,7 @@ MEASURED_FOR = {
     "feature_scores": TOP,
     "faithfulness": CIRCUITS,
     "set_effects": SETS,
+    "spectra": SPECTRUM,
 }
 
 
@@ -102,6 +103,7 @@ def analyses(config: Config) -> dict[str, Analysis]:
             ("feature_scores",),
             {"threshold": config["features"]["threshold"], **resamples},
         ),
+        "spectrum_summary": Analysis("spectrum.spectrum_summary", ("spectra",), resamples),
         "set_errors": Analysis("sets.set_errors", ("set_effects",), trivial | resamples),
         "circuit_summary": Analysis("circuits.circuit_summary", ("faithfulness",), resamples),
         "frontier": Analysis(

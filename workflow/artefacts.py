@@ -87,6 +87,7 @@ FIGURES = {
     "convergence": Figure("convergence", "table2", _heads("convergence")),
     "frontier": Figure("frontier", "frontier", _heads("frontier")),
     "sets": Figure("sets", "sets", _heads("set_errors")),
+    "spectrum": Figure("spectrum", "spectrum", _heads("spectrum_summary")),
 }
 
 

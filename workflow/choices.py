@@ -18,8 +18,8 @@ from hvp_patching.places import SITES
 from hvp_patching.settings import Setting
 
 # What prompts are for: top-k errors, all there are; or `fewer_prompts`
-TOP, ALL_COMPONENTS, SWEEP, PROBES, CIRCUITS, SETS = NEEDS = (
-    *("top", "all_components", "sweep", "probes", "circuits", "sets"),
+TOP, ALL_COMPONENTS, SWEEP, PROBES, CIRCUITS, SETS, SPECTRUM = NEEDS = (
+    *("top", "all_components", "sweep", "probes", "circuits", "sets", "spectrum"),
 )
 
 # One module per baseline, or per family that counts steps (ig_inputs for ig_inputs_5): their names

@@ -30,6 +30,7 @@ PATHS = {
     "fetched": f"data/autoencoders/{{model}}/{HOOK}/cfg.json",  # likewise, published
     "autoencoders": "results/autoencoders/{model}/quality.parquet",
     "feature_scores": f"results/features/{PROMPT_LIST}.parquet",  # of features, all that move
+    "spectra": f"results/spectra/{PROMPT_LIST}.parquet",  # of the residual stream's Hessian
     "set_effects": f"results/sets/{PROMPT_LIST}.parquet",  # of heads patched together
     "edges": f"results/circuits/{PROMPT_LIST}/edges.parquet",  # scores of all edges
     "faithfulness": f"results/circuits/{PROMPT_LIST}/faithfulness.parquet",  # m of circuits

@@ -26,6 +26,7 @@ from hvp_patching.frames import (
     ROLE_SCORES,
     SCORES,
     SET_EFFECTS,
+    SPECTRA,
     SWEEP,
     TOP,
     Frame,
@@ -46,7 +47,7 @@ FAITHFULNESS = Frame(
 READ = (
     *(PROMPTS, SCORES, RANKING_SCORES, TOP, SWEEP, CONVERGENCE_SWEEP, PROBES, ROLE_SCORES),
     *(COSTS, ACCURACY, MODEL, FAITHFULNESS, FEATURE_SCORES, AUTOENCODERS),
-    SET_EFFECTS,
+    *(SET_EFFECTS, SPECTRA),
 )
 _SIGNS = [sign + sure for sign in ("lower", "higher") for sure in ("", "_sure", "_survives")]
 MEANINGS = {
@@ -98,6 +99,15 @@ MEANINGS = {
     **holding("name", "quantity", "quartile", "statistic", "family", "cause", "dtype"),
     **holding("limit of a quartile", "low", "high"),
     "n_sets": "count, over all prompts",
+    "decay": "|eigenvalue| / the largest one's, a fraction",
+    **holding(
+        "end of the 95% prompt bootstrap",
+        *(
+            f"{of}_{end}"
+            for of in ("decay", "mass", "covered", "q_error")
+            for end in ("low", "high")
+        ),
+    ),
     "relative_error": "sum |predicted - effect| / sum |effect| over sets and prompts, a fraction",
     "mean_effect": "mean |joint effect|, in the metric's units",
     "best": "true or false: no other predictor has a smaller relative_error",
@@ -149,6 +159,8 @@ MEASURED = {
     "prefix": "n_prompts reduction",
     "feature_errors": "layer hook estimator n_prompts n_components n_records n_all_records mae "
     f"{_REDUCTION} correlation rank_correlation uncovered",
+    "spectrum_summary": "layer rank n_prompts n_rows decay decay_low decay_high mass mass_low "
+    "mass_high covered covered_low covered_high q_error q_error_low q_error_high",
     "set_errors": "metric drawn size predictor n_prompts n_sets mean_effect relative_error "
     "relative_low relative_high median_relative_error median_low median_high best",
     "reliability": f"{_ROW} ap hvp truth rho ap_error hvp_error",

@@ -100,6 +100,20 @@ SET_EFFECTS = Frame(  # of several heads patched together
     | holding("in the metric's units", "predicted", "joint_effect"),
     "compute the sets again",
 )
+SPECTRA = Frame(
+    "spectra",
+    PROMPT
+    | {
+        "layer": "number from 0",
+        "rank": "how many eigenpairs of largest |eigenvalue|",
+        "eigenvalue": "of the last of them, nats per squared unit of the activation",
+        "mass": "fraction of the squared Frobenius norm that they hold",
+        "covered": "fraction of neurons whose q they give to a tenth of itself",
+        "q_error": "sum |q by them - q| / sum |q| over neurons, a fraction",
+        "n_rows": "count, of the Hessian",
+    },
+    "compute the spectra again",
+)
 AUTOENCODERS = Frame(
     "autoencoders",
     {

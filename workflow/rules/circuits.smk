@@ -68,3 +68,4 @@ rule compute_faithfulness:
 
 
 include: "sets.smk"
+include: "spectrum.smk"

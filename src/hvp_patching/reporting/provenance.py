@@ -72,6 +72,7 @@ NEEDS = {
     "probes": "probes",
     "circuits": "circuits",
     "sets": "sets of heads",
+    "spectrum": "spectra",
 }
 
 
