@@ -53,7 +53,8 @@ lint: env
 # Tiny models gain nothing from threads: jobs run side by side instead.
 ONE_THREAD := $(addsuffix =1,compute_truth compute_jets compute_ranking_jets compute_baseline \
 	compute_top compute_hessians compute_sweep compute_convergence compute_probes compute_attention compute_features \
-	sample_texts train_autoencoder assess_autoencoders measure_costs)
+	sample_texts train_autoencoder assess_autoencoders measure_costs compute_sets \
+	compute_spectrum)
 smoke: env
 	snakemake --cores $(CORES) --configfile config/smoke.yaml --set-threads $(ONE_THREAD)
 

@@ -6,8 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from choices import ALL_COMPONENTS, CIRCUITS, EDGE_SAMPLE, EDGE_TIMING, PROBES, SWEEP, TOP
-from choices import ALL_COMPONENTS, CIRCUITS, FLOORS, PROBES, SWEEP, TOP
+from choices import (
+    ALL_COMPONENTS,
+    CIRCUITS,
+    EDGE_SAMPLE,
+    EDGE_TIMING,
+    FLOORS,
+    PROBES,
+    SETS,
+    SPECTRUM,
+    SWEEP,
+    TOP,
+)
 
 Config = Mapping[str, Any]
 # On which prompts of its setting each result is measured; analyses follow what they read.
@@ -22,6 +32,8 @@ MEASURED_FOR = {
     "edge_timing": EDGE_TIMING,
     "faithfulness": CIRCUITS,
     "floor_scores": FLOORS,
+    "set_effects": SETS,
+    "spectra": SPECTRUM,
 }
 
 
@@ -117,6 +129,8 @@ def analyses(config: Config) -> dict[str, Analysis]:
         "floor_summary": Analysis(
             "summary.summarize", ("floor_errors",), {"by": ["reading", "changed"], **resamples}
         ),
+        "spectrum_summary": Analysis("spectrum.spectrum_summary", ("spectra",), resamples),
+        "set_errors": Analysis("sets.set_errors", ("set_effects",), trivial | resamples),
         "circuit_summary": Analysis("circuits.circuit_summary", ("faithfulness",), resamples),
         "circuit_differences": Analysis(
             "circuits.circuit_differences", ("faithfulness",), resamples

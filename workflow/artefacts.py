@@ -57,6 +57,7 @@ TABLES = (
     "edges",
     "frontier",
     "floors",
+    "sets",
 )
 
 
@@ -90,6 +91,8 @@ FIGURES = {
     "edges": Figure("edges", "edges", {"edge_errors": "edges"}),
     "frontier": Figure("frontier", "frontier", _heads("frontier")),
     "floors": Figure("floors", "floors", _heads("floor_summary", "fit_floors")),
+    "sets": Figure("sets", "sets", _heads("set_errors")),
+    "spectrum": Figure("spectrum", "spectrum", _heads("spectrum_summary")),
 }
 
 

@@ -18,11 +18,12 @@ from hvp_patching.places import SITES
 from hvp_patching.settings import Setting
 
 # What prompts are for: top-k errors, all there are; or `fewer_prompts`
-TOP, ALL_COMPONENTS, SWEEP, PROBES, CIRCUITS, EDGE_SAMPLE, EDGE_TIMING = NEEDS = (
+NEEDS = (
     *("top", "all_components", "sweep", "probes", "circuits", "edge_sample", "edge_timing"),
-TOP, ALL_COMPONENTS, SWEEP, PROBES, CIRCUITS, FLOORS = NEEDS = (
-    *("top", "all_components", "sweep", "probes", "circuits", "floors"),
+    *("floors", "sets", "spectrum"),
 )
+TOP, ALL_COMPONENTS, SWEEP, PROBES, CIRCUITS, EDGE_SAMPLE, EDGE_TIMING, *_REST = NEEDS
+FLOORS, SETS, SPECTRUM = _REST
 
 # Needs whose prompts do not depend on the task
 OF_THEIR_OWN: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, int]]] = {

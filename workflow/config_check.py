@@ -248,6 +248,8 @@ def _check_edges(config: dict[str, Any], models: Iterable[str], tasks: Iterable[
     for parsed in map(Setting.parse, further):
         _known(parsed.model, models, "model", "further_circuit_methods")
         _known(parsed.task, tasks, "task", "further_circuit_methods")
+
+
 def _check_floors(config: dict[str, Any]) -> None:
     """Readings that there are, and a task to set beside the paper's."""
     for name in config["floors_readings"]:

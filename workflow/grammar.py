@@ -32,6 +32,8 @@ PATHS = {
     "autoencoders": "results/autoencoders/{model}/quality.parquet",
     "feature_scores": f"results/features/{PROMPT_LIST}.parquet",  # of features, all that move
     "floor_scores": f"results/floors/{SETTING}.parquet",  # truths that disagree in one respect
+    "spectra": f"results/spectra/{PROMPT_LIST}.parquet",  # of the residual stream's Hessian
+    "set_effects": f"results/sets/{PROMPT_LIST}.parquet",  # of heads patched together
     "edges": f"results/circuits/{PROMPT_LIST}/edges.parquet",  # scores of all edges
     "faithfulness": f"results/circuits/{PROMPT_LIST}/faithfulness.parquet",  # m of circuits
     "edge_sample": f"results/circuits/{PROMPT_LIST}/sample.parquet",  # against exact patching

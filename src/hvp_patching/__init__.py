@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hvp_patching.baselines.relp import relp
     from hvp_patching.baselines.second_order_share import joint_expansion, second_order_share
     from hvp_patching.circuits.faithfulness import faithfulness
+    from hvp_patching.circuits.joint import joint_effects
     from hvp_patching.circuits.scores import edge_scores
     from hvp_patching.features import SparseAutoencoder, feature_jets, load_autoencoder
     from hvp_patching.models import from_huggingface, list_models, load_model
@@ -71,6 +72,7 @@ __all__ = [
     "gim_0_1_4",
     "hessian_vector_products",
     "ig_inputs",
+    "joint_effects",
     "joint_expansion",
     "lipschitz_estimates",
     "list_models",
@@ -104,6 +106,7 @@ _HOMES = {
         "second_order_share",
     ),
     "circuits.faithfulness": ("faithfulness",),
+    "circuits.joint": ("joint_effects",),
     "circuits.scores": ("edge_scores",),
     "features": ("SparseAutoencoder", "feature_jets", "load_autoencoder"),
     "models": ("from_huggingface", "list_models", "load_model"),

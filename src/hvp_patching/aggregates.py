@@ -27,6 +27,8 @@ from hvp_patching.frames import (
     RANKING_SCORES,
     ROLE_SCORES,
     SCORES,
+    SET_EFFECTS,
+    SPECTRA,
     SWEEP,
     TOP,
     Frame,
@@ -77,6 +79,7 @@ READ = (
     *(PROMPTS, SCORES, RANKING_SCORES, TOP, SWEEP, CONVERGENCE_SWEEP, PROBES, ROLE_SCORES),
     *(COSTS, ACCURACY, MODEL, FAITHFULNESS, FEATURE_SCORES, AUTOENCODERS, HESSIANS),
     *(ONE_EDGE, EDGE_SAMPLE, EDGE_TIMING, FLOOR_SCORES),
+    *(SET_EFFECTS, SPECTRA),
 )
 _SIGNS = [sign + sure for sign in ("lower", "higher") for sure in ("", "_sure", "_survives")]
 MEANINGS = {
@@ -129,6 +132,23 @@ MEANINGS = {
     **holding("correlation of estimates with truths", "correlation", "rank_correlation"),
     **holding("name", "quantity", "quartile", "statistic", "family", "cause", "dtype"),
     **holding("limit of a quartile", "low", "high"),
+    "n_sets": "count, over all prompts",
+    "decay": "|eigenvalue| / the largest one's, a fraction",
+    **holding(
+        "end of the 95% prompt bootstrap",
+        *(
+            f"{of}_{end}"
+            for of in ("decay", "mass", "covered", "q_error")
+            for end in ("low", "high")
+        ),
+    ),
+    "relative_error": "sum |predicted - effect| / sum |effect| over sets and prompts, a fraction",
+    "mean_effect": "mean |joint effect|, in the metric's units",
+    "best": "true or false: no other predictor has a smaller relative_error",
+    **holding(
+        "end of the 95% prompt bootstrap",
+        *(f"{of}_{end}" for of in ("relative", "median") for end in ("low", "high")),
+    ),
     "auroc": "of rho, no unit",
     "ratio_median": "|network| / |local|",
     **holding("nats per cubed unit", *(f"lipschitz{of}" for of in ("_median", "_max"))),
@@ -190,6 +210,10 @@ MEASURED = {
     "prefix": "n_prompts reduction",
     "feature_errors": "layer hook estimator n_prompts n_components n_records n_all_records mae "
     f"{_REDUCTION} correlation rank_correlation uncovered",
+    "spectrum_summary": "layer rank n_prompts n_rows decay decay_low decay_high mass mass_low "
+    "mass_high covered covered_low covered_high q_error q_error_low q_error_high",
+    "set_errors": "metric drawn size predictor n_prompts n_sets mean_effect relative_error "
+    "relative_low relative_high median_relative_error median_low median_high best",
     "reliability": f"{_ROW} ap hvp truth rho ap_error hvp_error",
     "flagged": f"{_ROW} ap hvp truth rho flagged ap_miss hvp_miss",
     "agreement": "n spearman",

@@ -111,6 +111,33 @@ FLOOR_SCORES = Frame(  # the truth as the reading has it; estimates as defined
     },
     "compute the floors again",
 )
+SET_EFFECTS = Frame(  # of several heads patched together
+    "set_effects",
+    PROMPT
+    | {
+        "metric": "what m is, in words",
+        "drawn": "random, or top: the heads of largest |truth|",
+        "size": "count of components",
+        "number": "of the set, among those of its prompt, metric, size and way of drawing",
+        "predictor": "id, with its number of steps",
+    }
+    | holding("in the metric's units", "predicted", "joint_effect"),
+    "compute the sets again",
+)
+SPECTRA = Frame(
+    "spectra",
+    PROMPT
+    | {
+        "layer": "number from 0",
+        "rank": "how many eigenpairs of largest |eigenvalue|",
+        "eigenvalue": "of the last of them, nats per squared unit of the activation",
+        "mass": "fraction of the squared Frobenius norm that they hold",
+        "covered": "fraction of neurons whose q they give to a tenth of itself",
+        "q_error": "sum |q by them - q| / sum |q| over neurons, a fraction",
+        "n_rows": "count, of the Hessian",
+    },
+    "compute the spectra again",
+)
 AUTOENCODERS = Frame(
     "autoencoders",
     {

@@ -194,6 +194,17 @@ BAD = {
     "no edges of a stratum": (
         {"edge_sample": {"per_stratum": 0}},
         "config: edge_sample.per_stratum is 0; it must be at least 1",
+    "sets of no heads": (
+        {"set_draws": {"sizes": [0, 2]}},
+        "config: set_draws.sizes has the entry 0; each must be at least 1",
+    ),
+    "no size of sets": (
+        {"set_draws": {"sizes": []}},
+        "config: set_draws.sizes is empty; it needs at least 1",
+    ),
+    "unknown metric of sets": (
+        {"set_draws": {"metrics": ["logits"]}},
+        "config: set_draws.metrics has the entry 'logits'; each must be one of logprob, ",
     ),
     "a column that nobody computes": (
         {"table2_columns": {"ig": "ig_20"}},

@@ -163,3 +163,7 @@ rule compute_edge_timing:
         "Time the edges of {wildcards.model}/{wildcards.task}"
     script:
         "../scripts/compute_edge_timing.py"
+
+
+include: "sets.smk"
+include: "spectrum.smk"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from hvp_patching.checking.attention_check import check_attention
 from hvp_patching.checking.baseline_check import check_baseline
 from hvp_patching.checking.check import Check, CheckFailed, Comparison, chosen_level
+from hvp_patching.checking.joint_check import check_joint
 from hvp_patching.checking.patches_check import check_patches
 from hvp_patching.checking.paths_check import check_jets, check_probes, check_scores
 from hvp_patching.checking.subject import Exact, Subject
@@ -22,6 +23,7 @@ __all__ = [
     "check_attention",
     "check_baseline",
     "check_jets",
+    "check_joint",
     "check_patches",
     "check_probes",
     "check_scores",

@@ -74,6 +74,8 @@ NEEDS = {
     "edge_sample": "sampled edges",
     "edge_timing": "edge timing",
     "floors": "readings of the floors",
+    "sets": "sets of heads",
+    "spectrum": "spectra",
 }
 
 
