@@ -1,0 +1,303 @@
+"""Which components to patch exactly, so that the others keep intervals that may be relied on.
+
+1. A uniform draw, fixed by the seed before anything is measured, is patched. One part of it, the
+   tuning part T, is open; the other, the calibration part C, stays sealed.
+2. Scores and T choose the scale of the intervals and an order of all components outside T.
+3. The policy walks down that order and patches what it meets outside C. It stops at a place t that
+   depends on the budget, on T, on what it has patched, and on which places up to t are in C.
+4. C is opened. Those of C behind t calibrate the components left, which all lie behind t.
+
+Given all that the policy has seen, the places behind t that are in C are a uniform choice among
+the places behind t (t is a stopping time, and the draw knew of no order). The components left and
+the calibration components behind t are therefore exchangeable, whatever was patched before: a
+component left lies in its interval with probability ≥ 1 − α over the draw. A quantile of the whole
+of C would not do: it would speak of the components that the policy has taken away, too. Components
+patched exactly are known, so that the same holds for all components together, a fortiori.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvp_patching.metrics.certificates import conformal_quantile, most_missed, needed
+
+Numbers = NDArray[np.float64]
+Places = NDArray[np.int64]
+Patch = Callable[[Places], Numbers]  # exact effects of the components of these numbers
+
+LARGEST_UPPER, AP, RHO, HALF_Q, RANDOM = POLICIES = (
+    *("largest_upper", "ap", "rho", "half_q", "random"),
+)
+SECOND_ORDER = (RHO, HALF_Q)  # policies that need q of every component
+PROBE = 16  # patches after which a clock knows what one takes
+DRAWN = 0.4  # share of the affordable patches that are drawn uniformly
+TUNING = 0.25  # share of the draw that chooses the scale
+SMALLEST_TUNING = 5  # of fewer components no choice is made
+STEPS = 16  # times that a policy looks up, if the budget is for all components
+
+
+class Purse(Protocol):
+    """What is left to spend."""
+
+    def left(self) -> int:
+        """How many more components can be patched."""
+
+
+@dataclass(frozen=True)
+class Components:
+    """What is known of N components before any is patched exactly.
+
+    scores: [N], in the metric's units; scales: name -> [N], positive, the first being that of no
+    choice; keys: what the policies 'rho' and 'half_q' order by, [N] each.
+    """
+
+    scores: Numbers
+    scales: Mapping[str, Numbers]
+    keys: Mapping[str, Numbers] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What holds for the components left (see the module's docstring).
+
+    n_components: all; n_left: not patched; n_drawn: calibration components behind the policy's
+    last place, which speak for those left; quantile: of their residuals, in units of the scale;
+    scale: its name; threshold: the k-th largest |effect| known before they were opened, 0 where
+    fewer than k are; at_most: so many of those left exceed it, with confidence 1 − α; reaching:
+    intervals of those left that reach it; complete: why everything was patched, else "".
+    """
+
+    n_components: int
+    n_left: int
+    n_drawn: int
+    quantile: float
+    scale: str
+    threshold: float
+    at_most: int
+    reaching: int
+    complete: str = ""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Estimates and intervals of all components, and the certificate for those left.
+
+    estimate, low, high: [N], in the metric's units; exact, drawn: [N] bool, drawn uniformly before
+    the policy.
+    """
+
+    estimate: Numbers
+    low: Numbers
+    high: Numbers
+    exact: NDArray[np.bool_]
+    drawn: NDArray[np.bool_]
+    certificate: Certificate
+
+
+def spend(
+    components: Components,
+    patch: Patch,
+    purse: Purse,
+    alpha: float = 0.1,
+    top_k: int = 10,
+    policy: str = LARGEST_UPPER,
+    seed: int | list[int] = 0,
+    progress: Callable[[float], object] = lambda fraction: None,
+) -> Spent:
+    """Spend the purse on exact patches by a policy; intervals for the rest, as above.
+
+    'largest_upper' ends early where no upper end of an interval that T gives reaches the k-th
+    largest known |effect|; the others spend everything. Where the purse holds all components, or
+    these are no more than the calibration needs, all are patched. ``ValueError`` for NaN effects.
+    """
+    n, rng = len(components.scores), np.random.default_rng(seed)
+    drawing, shuffled = rng.permutation(n), rng.permutation(n)
+    known = _Known(patch, n, progress)
+    if n <= needed(alpha):
+        known.add(drawing)
+        return _complete(components, known, top_k, f"fewer than alpha={alpha:g} needs")
+    probe = drawing[: min(PROBE, n, purse.left())]
+    known.add(probe)
+    affordable = len(probe) + purse.left()
+    if affordable >= n:
+        known.add(drawing[len(probe) :])
+        return _complete(components, known, top_k, "the budget holds all")
+    known.expected = affordable
+    n_drawn = max(len(probe), drawn_size(n, affordable, alpha))
+    known.add(drawing[len(probe) : n_drawn])
+    tuning, sealed = np.split(drawing[:n_drawn], [tuning_size(n_drawn)])
+    scale, reach = _tuned(components, tuning, known.effects, alpha)
+    keys = {AP: np.abs(components.scores), RANDOM: shuffled.astype(np.float64), **components.keys}
+    upper = np.abs(components.scores) + reach * components.scales[scale]
+    walk = _Walk(upper if policy == LARGEST_UPPER else keys[policy], tuning, sealed)
+    least = needed(alpha) if len(sealed) >= needed(alpha) else 0
+    stops = policy == LARGEST_UPPER and len(tuning) >= needed(alpha)
+    step = max(PROBE, n // STEPS)
+    while (room := purse.left()) > 0:
+        if stops and walk.largest_behind(upper) < known.kth(top_k, hidden=walk.behind(sealed)):
+            break
+        taken = walk.take(min(step, room), least)
+        if not len(taken):
+            break
+        known.add(taken)
+    progress(max(0.0, 1.0 - known.reported))
+    return _certified(components, known, walk, drawing[:n_drawn], scale, alpha, top_k)
+
+
+def drawn_size(n: int, affordable: int, alpha: float) -> int:
+    """How many of the affordable patches are drawn uniformly.
+
+    ``DRAWN`` of them, and more where too few would lie behind the policy's last place, as far as
+    can be expected.
+    """
+    first = math.ceil(DRAWN * affordable)
+    least = needed(alpha)
+    for drawn in range(first, affordable + 1):
+        walked = (affordable - drawn) / (n - drawn)
+        if (drawn - tuning_size(drawn)) * (1 - walked) >= least + math.sqrt(least):
+            return drawn
+    return affordable if affordable - tuning_size(affordable) >= least else first
+
+
+def tuning_size(n_drawn: int) -> int:
+    """How many of the drawn components choose the scale; 0 where they are too few to."""
+    size = int(TUNING * n_drawn)
+    return size if size >= SMALLEST_TUNING else 0
+
+
+def _tuned(
+    components: Components, tuning: Places, effects: Numbers, alpha: float
+) -> tuple[str, float]:
+    """The scale that is narrowest on the tuning part, and its quantile there."""
+    first = next(iter(components.scales))
+    if not len(tuning):
+        return first, 1.0
+    misses = np.abs(effects - components.scores)[tuning]
+
+    def reach(scale: Numbers) -> float:
+        residuals = misses / scale[tuning]
+        found = conformal_quantile(residuals, alpha)
+        return found if math.isfinite(found) else float(residuals.max())
+
+    found = {name: reach(scale) for name, scale in components.scales.items()}
+    widths = {name: found[name] * float(components.scales[name].mean()) for name in found}
+    best = min(widths, key=lambda name: widths[name])
+    return best, found[best]
+
+
+class _Known:
+    """Exact effects so far, [N], NaN where there is none."""
+
+    def __init__(self, patch: Patch, n: int, progress: Callable[[float], object]) -> None:
+        self.effects: Numbers = np.full(n, np.nan)
+        self.expected, self.reported = n, 0.0
+        self._patch, self._progress = patch, progress
+
+    def add(self, places: Places) -> None:
+        """Patch these components."""
+        if not len(places):
+            return
+        found = np.asarray(self._patch(places), dtype=np.float64)
+        if not np.isfinite(found).all():
+            bad = int(np.flatnonzero(~np.isfinite(found))[0])
+            raise ValueError(f"the effect of component {places[bad]} is {found[bad]}")
+        self.effects[places] = found
+        done = min(len(places) / self.expected, 1.0 - self.reported)
+        self.reported += done
+        self._progress(done)
+
+    def kth(self, k: int, hidden: Places) -> float:
+        """The k-th largest |effect| outside `hidden`, 0 where there are fewer."""
+        sizes = np.abs(self.effects)
+        sizes[hidden] = np.nan
+        sizes = np.sort(sizes[np.isfinite(sizes)])
+        return float(sizes[-k]) if len(sizes) >= k else 0.0
+
+
+class _Walk:
+    """The policy's way down its order, in which sealed components are passed by."""
+
+    def __init__(self, key: Numbers, tuning: Places, sealed: Places) -> None:
+        ranked = np.argsort(-np.nan_to_num(key, nan=-np.inf), kind="stable")
+        self.order: Places = ranked[~np.isin(ranked, tuning)]
+        self._sealed = np.isin(self.order, sealed)
+        self._ahead = int(self._sealed.sum())  # sealed components behind the last place
+        self.place = 0
+
+    def take(self, n: int, least: int) -> Places:
+        """The next n components outside the sealed ones; fewer where only `least` of these remain.
+
+        It stops on a place that it has looked at, never before one: else the next would be known.
+        """
+        taken: list[int] = []
+        while len(taken) < n and self.place < len(self.order) and not (0 < self._ahead <= least):
+            if self._sealed[self.place]:
+                self._ahead -= 1
+            else:
+                taken.append(int(self.order[self.place]))
+            self.place += 1
+        return np.array(taken, dtype=np.int64)
+
+    def largest_behind(self, upper: Numbers) -> float:
+        """The largest upper end behind the last place, whoever is sealed."""
+        return float(upper[self.order[self.place :]].max(initial=-np.inf))
+
+    def behind(self, sealed: Places) -> Places:
+        """Those of the sealed components that lie behind the last place."""
+        ahead = self.order[self.place :]
+        return ahead[np.isin(ahead, sealed)]
+
+    def left(self) -> Places:
+        """The components behind the last place that are not sealed."""
+        return self.order[self.place :][~self._sealed[self.place :]]
+
+
+def _complete(components: Components, known: _Known, top_k: int, why: str) -> Spent:
+    effects, n = known.effects, len(components.scores)
+    everything = np.ones(n, dtype=np.bool_)
+    threshold = known.kth(top_k, hidden=np.array([], dtype=np.int64))
+    certificate = Certificate(n, 0, 0, 0.0, "", threshold, 0, 0, why)
+    return Spent(effects, effects, effects, everything, ~everything, certificate)
+
+
+def _certified(
+    components: Components,
+    known: _Known,
+    walk: _Walk,
+    drawing: Places,
+    scale_name: str,
+    alpha: float,
+    top_k: int,
+) -> Spent:
+    n, left = len(components.scores), walk.left()
+    sealed = walk.behind(drawing)
+    scale, effects = components.scales[scale_name], known.effects
+    residuals = np.abs(effects - components.scores)[sealed] / scale[sealed]
+    quantile = conformal_quantile(residuals, alpha)
+    exact = np.isfinite(effects)
+    estimate = np.where(exact, effects, components.scores)
+    radius = np.where(exact, 0.0, quantile) * scale if math.isfinite(quantile) else None
+    if radius is None:
+        radius = np.where(exact, 0.0, np.inf)
+    low, high = estimate - radius, estimate + radius
+    threshold = known.kth(top_k, hidden=sealed)
+    above = int((np.abs(effects[sealed]) > threshold).sum())
+    reaching = np.maximum(np.abs(low), np.abs(high))[left] > threshold
+    certificate = Certificate(
+        n_components=n,
+        n_left=len(left),
+        n_drawn=len(sealed),
+        quantile=quantile,
+        scale=scale_name,
+        threshold=threshold,
+        at_most=most_missed(len(left) + len(sealed), len(sealed), above, alpha),
+        reaching=int(reaching.sum()),
+    )
+    drawn = np.isin(np.arange(n), drawing)
+    return Spent(estimate, low, high, exact, drawn, certificate)
