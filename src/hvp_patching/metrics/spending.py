@@ -26,10 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvp_patching.metrics.certificates import conformal_quantile, most_missed, needed
-
-Numbers = NDArray[np.float64]
-Places = NDArray[np.int64]
-Patch = Callable[[Places], Numbers]  # exact effects of the components of these numbers
+from hvp_patching.metrics.walking import Known, Numbers, Patch, Places, Walk
 
 LARGEST_UPPER, AP, RHO, HALF_Q, RANDOM = POLICIES = (
     *("largest_upper", "ap", "rho", "half_q", "random"),
@@ -40,6 +37,12 @@ DRAWN = 0.4  # share of the affordable patches that are drawn uniformly
 TUNING = 0.25  # share of the draw that chooses the scale
 SMALLEST_TUNING = 5  # of fewer components no choice is made
 STEPS = 16  # times that a policy looks up, if the budget is for all components
+
+
+def with_median(sizes: Numbers) -> Numbers:
+    """Sizes [N] plus their median, a scale that nowhere vanishes; their mean where that is 0."""
+    middle = float(np.median(sizes)) or float(np.mean(sizes)) or 1.0
+    return sizes + middle
 
 
 class Purse(Protocol):
@@ -118,16 +121,17 @@ def spend(
     """
     n, rng = len(components.scores), np.random.default_rng(seed)
     drawing, shuffled = rng.permutation(n), rng.permutation(n)
-    known = _Known(patch, n, progress)
+    known = Known(patch, n, progress)
     if n <= needed(alpha):
         known.add(drawing)
-        return _complete(components, known, top_k, f"fewer than alpha={alpha:g} needs")
+        why = f"{n} components are too few to calibrate alpha={alpha:g} on {needed(alpha)} of them"
+        return _complete(components, known, top_k, why)
     probe = drawing[: min(PROBE, n, purse.left())]
     known.add(probe)
     affordable = len(probe) + purse.left()
     if affordable >= n:
         known.add(drawing[len(probe) :])
-        return _complete(components, known, top_k, "the budget holds all")
+        return _complete(components, known, top_k, "the budget pays for all")
     known.expected = affordable
     n_drawn = max(len(probe), drawn_size(n, affordable, alpha))
     known.add(drawing[len(probe) : n_drawn])
@@ -135,7 +139,7 @@ def spend(
     scale, reach = _tuned(components, tuning, known.effects, alpha)
     keys = {AP: np.abs(components.scores), RANDOM: shuffled.astype(np.float64), **components.keys}
     upper = np.abs(components.scores) + reach * components.scales[scale]
-    walk = _Walk(upper if policy == LARGEST_UPPER else keys[policy], tuning, sealed)
+    walk = Walk(upper if policy == LARGEST_UPPER else keys[policy], tuning, sealed)
     least = needed(alpha) if len(sealed) >= needed(alpha) else 0
     stops = policy == LARGEST_UPPER and len(tuning) >= needed(alpha)
     step = max(PROBE, n // STEPS)
@@ -191,74 +195,7 @@ def _tuned(
     return best, found[best]
 
 
-class _Known:
-    """Exact effects so far, [N], NaN where there is none."""
-
-    def __init__(self, patch: Patch, n: int, progress: Callable[[float], object]) -> None:
-        self.effects: Numbers = np.full(n, np.nan)
-        self.expected, self.reported = n, 0.0
-        self._patch, self._progress = patch, progress
-
-    def add(self, places: Places) -> None:
-        """Patch these components."""
-        if not len(places):
-            return
-        found = np.asarray(self._patch(places), dtype=np.float64)
-        if not np.isfinite(found).all():
-            bad = int(np.flatnonzero(~np.isfinite(found))[0])
-            raise ValueError(f"the effect of component {places[bad]} is {found[bad]}")
-        self.effects[places] = found
-        done = min(len(places) / self.expected, 1.0 - self.reported)
-        self.reported += done
-        self._progress(done)
-
-    def kth(self, k: int, hidden: Places) -> float:
-        """The k-th largest |effect| outside `hidden`, 0 where there are fewer."""
-        sizes = np.abs(self.effects)
-        sizes[hidden] = np.nan
-        sizes = np.sort(sizes[np.isfinite(sizes)])
-        return float(sizes[-k]) if len(sizes) >= k else 0.0
-
-
-class _Walk:
-    """The policy's way down its order, in which sealed components are passed by."""
-
-    def __init__(self, key: Numbers, tuning: Places, sealed: Places) -> None:
-        ranked = np.argsort(-np.nan_to_num(key, nan=-np.inf), kind="stable")
-        self.order: Places = ranked[~np.isin(ranked, tuning)]
-        self._sealed = np.isin(self.order, sealed)
-        self._ahead = int(self._sealed.sum())  # sealed components behind the last place
-        self.place = 0
-
-    def take(self, n: int, least: int) -> Places:
-        """The next n components outside the sealed ones; fewer where only `least` of these remain.
-
-        It stops on a place that it has looked at, never before one: else the next would be known.
-        """
-        taken: list[int] = []
-        while len(taken) < n and self.place < len(self.order) and not (0 < self._ahead <= least):
-            if self._sealed[self.place]:
-                self._ahead -= 1
-            else:
-                taken.append(int(self.order[self.place]))
-            self.place += 1
-        return np.array(taken, dtype=np.int64)
-
-    def largest_behind(self, upper: Numbers) -> float:
-        """The largest upper end behind the last place, whoever is sealed."""
-        return float(upper[self.order[self.place :]].max(initial=-np.inf))
-
-    def behind(self, sealed: Places) -> Places:
-        """Those of the sealed components that lie behind the last place."""
-        ahead = self.order[self.place :]
-        return ahead[np.isin(ahead, sealed)]
-
-    def left(self) -> Places:
-        """The components behind the last place that are not sealed."""
-        return self.order[self.place :][~self._sealed[self.place :]]
-
-
-def _complete(components: Components, known: _Known, top_k: int, why: str) -> Spent:
+def _complete(components: Components, known: Known, top_k: int, why: str) -> Spent:
     effects, n = known.effects, len(components.scores)
     everything = np.ones(n, dtype=np.bool_)
     threshold = known.kth(top_k, hidden=np.array([], dtype=np.int64))
@@ -268,8 +205,8 @@ def _complete(components: Components, known: _Known, top_k: int, why: str) -> Sp
 
 def _certified(
     components: Components,
-    known: _Known,
-    walk: _Walk,
+    known: Known,
+    walk: Walk,
     drawing: Places,
     scale_name: str,
     alpha: float,
