@@ -54,6 +54,8 @@ TABLES = (
     "table17",
     "table18",
     "frontier",
+    "screening",
+    "screening_sites",
 )
 
 
@@ -85,6 +87,7 @@ FIGURES = {
     ),
     "convergence": Figure("convergence", "table2", _heads("convergence")),
     "frontier": Figure("frontier", "frontier", _heads("frontier")),
+    "screening": Figure("screening", "screening", _heads("screening")),
 }
 
 
