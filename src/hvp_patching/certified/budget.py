@@ -108,15 +108,15 @@ class Allowance:
         self._end = spent + share * (whole - spent)
         self._patched, self._seconds = 0, 0.0
 
-    def left(self) -> int:
-        """How many more components can be patched; without bound before the clock has seen one."""
+    def left(self) -> int | None:
+        """How many more components can be patched; None before the clock has seen one."""
         if self.meter.budget.seconds is None:
             return max(0, int(self._end - self.meter.passes) // (self.rows * PATCH))
         remaining = self._end - self.meter.seconds
         if remaining <= 0:
             return 0
         if not self._patched:
-            return 2**31
+            return None
         return int(remaining * self._patched / max(self._seconds, 1e-9))
 
     def patched(self, components: int, seconds: float) -> None:

@@ -32,7 +32,7 @@ LARGEST_UPPER, AP, RHO, HALF_Q, RANDOM = POLICIES = (
     *("largest_upper", "ap", "rho", "half_q", "random"),
 )
 SECOND_ORDER = (RHO, HALF_Q)  # policies that need q of every component
-PROBE = 16  # patches after which a clock knows what one takes
+PROBE = 16  # patches by which a clock learns what one takes, and least between two looks
 DRAWN = 0.4  # share of the affordable patches that are drawn uniformly
 TUNING = 0.25  # share of the draw that chooses the scale
 SMALLEST_TUNING = 5  # of fewer components no choice is made
@@ -48,8 +48,8 @@ def with_median(sizes: Numbers) -> Numbers:
 class Purse(Protocol):
     """What is left to spend."""
 
-    def left(self) -> int:
-        """How many more components can be patched."""
+    def left(self) -> int | None:
+        """How many more components can be patched; None before a clock has seen one patched."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +126,13 @@ def spend(
         known.add(drawing)
         why = f"{n} components are too few to calibrate alpha={alpha:g} on {needed(alpha)} of them"
         return _complete(components, known, top_k, why)
-    probe = drawing[: min(PROBE, n, purse.left())]
+    probe = drawing[: PROBE if purse.left() is None else 0]
     known.add(probe)
-    affordable = len(probe) + purse.left()
+    affordable = len(probe) + (purse.left() or 0)
     if affordable >= n:
         known.add(drawing[len(probe) :])
         return _complete(components, known, top_k, "the budget pays for all")
-    known.expected = affordable
+    known.expected = max(1, affordable)
     n_drawn = max(len(probe), drawn_size(n, affordable, alpha))
     known.add(drawing[len(probe) : n_drawn])
     tuning, sealed = np.split(drawing[:n_drawn], [tuning_size(n_drawn)])
@@ -143,7 +143,7 @@ def spend(
     least = needed(alpha) if len(sealed) >= needed(alpha) else 0
     stops = policy == LARGEST_UPPER and len(tuning) >= needed(alpha)
     step = max(PROBE, n // STEPS)
-    while (room := purse.left()) > 0:
+    while room := purse.left():
         if stops and walk.largest_behind(upper) < known.kth(top_k, hidden=walk.behind(sealed)):
             break
         taken = walk.take(min(step, room), least)
