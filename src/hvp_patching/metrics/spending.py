@@ -219,9 +219,8 @@ def _certified(
     quantile = conformal_quantile(residuals, alpha)
     exact = np.isfinite(effects)
     estimate = np.where(exact, effects, components.scores)
-    radius = np.where(exact, 0.0, quantile) * scale if math.isfinite(quantile) else None
-    if radius is None:
-        radius = np.where(exact, 0.0, np.inf)
+    radius = np.zeros(n)
+    radius[~exact] = quantile * scale[~exact]
     low, high = estimate - radius, estimate + radius
     threshold = known.kth(top_k, hidden=sealed)
     above = int((np.abs(effects[sealed]) > threshold).sum())
