@@ -1,4 +1,4 @@
-"""What one pass tells of all components: scores, and what the width of an interval may scale with."""
+"""What one pass tells of all components: scores, and what an interval's width may scale with."""
 
 from __future__ import annotations
 
@@ -104,9 +104,7 @@ def _curvature(request: Request, tokens: TokenPair) -> torch.Tensor | None:
     return jets.at(0.0, 2)
 
 
-def check_finite(
-    tokens: TokenPair, table: pd.DataFrame, values: torch.Tensor, what: str
-) -> None:
+def check_finite(tokens: TokenPair, table: pd.DataFrame, values: torch.Tensor, what: str) -> None:
     """``ValueError`` that names the first component whose value is NaN or infinite."""
     bad = (~values.isfinite()).nonzero().flatten().tolist()
     if bad:

@@ -55,10 +55,11 @@ def screen(
     memory: int = DEFAULT_MEMORY,
     progress: Progress = no_progress,
 ) -> Screening:
-    """Scores of all components, exact patching of as many as the budget pays, intervals of the rest.
+    """Scores of all components, exact effects of as many as a budget pays, intervals of the rest.
 
-    site: 'attn_heads' by default. budget: forward passes (200, '200 passes'), where each patched component counts as one a prompt,
-    each reverse pass as three, and both unpatched runs as two; or time ('60s') by the clock.
+    site: 'attn_heads' by default. budget: forward passes (200, '200 passes'), where a patched
+    component counts as one a prompt, a reverse pass as three, and both unpatched runs as two; or
+    time ('60s') by the clock.
     top_k: how many of the largest |effects| are asked for; alpha: the share of the components left
     that may lie outside their intervals, and of draws whose bound on the missed may fail.
     policy: 'largest_upper' patches next what could be largest, and ends early where none left could
@@ -89,7 +90,8 @@ def screen(
     options = {"backend": backend, "memory": memory}
     request = Request(model, where, score, policy, direction, metric, chosen, options)
     forward = _forward_seconds(model, tokens[0])
-    with shared_base_runs():  # the model stays as it is during this call
+    # the model stays as it is during this call; a metric that holds a list names no shared run
+    with shared_base_runs(share=_hashes(metric)):
         scored = _scores(request, tokens, meter)
         groups = [tokens] if pool else [[one] for one in tokens]
         parts = []
@@ -108,7 +110,9 @@ def screen(
         patched=sum(int(part.spent.exact.sum()) * len(part.prompt_ids) for part in parts),
         of=len(chosen) * len(tokens),
     )
-    return Screening(tuple(parts), cost, where.name, score, policy, str(meter.budget), top_k, alpha, seed)
+    return Screening(
+        tuple(parts), cost, where.name, score, policy, str(meter.budget), top_k, alpha, seed
+    )
 
 
 def _whole(name: str, value: Any, least: int) -> int:
@@ -170,6 +174,14 @@ def _forward_seconds(model: Any, tokens: TokenPair) -> float:
             run_model(model, ids, use_cache=False).cpu()
             times.append(time.perf_counter() - started)
     return min(times)
+
+
+def _hashes(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _scaled(progress: Progress, share: float) -> Progress:

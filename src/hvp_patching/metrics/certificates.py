@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,6 +50,7 @@ def _exact(alpha: float) -> Fraction:
     return Fraction(repr(float(alpha)))
 
 
+@cache
 def most_missed(n_population: int, n_drawn: int, n_seen: int, alpha: float) -> int:
     """At most so many of the components not drawn have a property, with confidence 1 − α.
 
@@ -59,7 +61,7 @@ def most_missed(n_population: int, n_drawn: int, n_seen: int, alpha: float) -> i
     """
     if not 0 <= n_seen <= n_drawn <= n_population:
         raise ValueError(
-            f"{n_seen} of {n_drawn} drawn from {n_population} is impossible; each must hold the last"
+            f"{n_seen} of {n_drawn} drawn from {n_population} is impossible; each holds the last"
         )
     low, high = n_seen, n_population - (n_drawn - n_seen)  # K = n_seen is always possible
     while low < high:  # P(X <= n_seen) falls in K

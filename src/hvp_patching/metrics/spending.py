@@ -115,9 +115,10 @@ def spend(
 ) -> Spent:
     """Spend the purse on exact patches by a policy; intervals for the rest, as above.
 
-    'largest_upper' ends early where no upper end of an interval that T gives reaches the k-th
-    largest known |effect|; the others spend everything. Where the purse holds all components, or
-    these are no more than the calibration needs, all are patched. ``ValueError`` for NaN effects.
+    'largest_upper' ends early where no |score| plus the largest residual of T (an interval of
+    more than 1 − α) reaches the k-th largest known |effect|; the others spend everything. Where
+    the purse holds all components, or these are no more than the calibration needs, all are
+    patched. ``ValueError`` for NaN effects.
     """
     n, rng = len(components.scores), np.random.default_rng(seed)
     drawing, shuffled = rng.permutation(n), rng.permutation(n)
@@ -136,15 +137,16 @@ def spend(
     n_drawn = max(len(probe), drawn_size(n, affordable, alpha))
     known.add(drawing[len(probe) : n_drawn])
     tuning, sealed = np.split(drawing[:n_drawn], [tuning_size(n_drawn)])
-    scale, reach = _tuned(components, tuning, known.effects, alpha)
+    scale, reach, largest = _tuned(components, tuning, known.effects, alpha)
     keys = {AP: np.abs(components.scores), RANDOM: shuffled.astype(np.float64), **components.keys}
-    upper = np.abs(components.scores) + reach * components.scales[scale]
+    sizes, width = np.abs(components.scores), components.scales[scale]
+    upper, highest = sizes + reach * width, sizes + largest * width
     walk = Walk(upper if policy == LARGEST_UPPER else keys[policy], tuning, sealed)
     least = needed(alpha) if len(sealed) >= needed(alpha) else 0
     stops = policy == LARGEST_UPPER and len(tuning) >= needed(alpha)
     step = max(PROBE, n // STEPS)
     while room := purse.left():
-        if stops and walk.largest_behind(upper) < known.kth(top_k, hidden=walk.behind(sealed)):
+        if stops and walk.largest_behind(highest) < known.kth(top_k, hidden=walk.behind(sealed)):
             break
         taken = walk.take(min(step, room), least)
         if not len(taken):
@@ -177,11 +179,11 @@ def tuning_size(n_drawn: int) -> int:
 
 def _tuned(
     components: Components, tuning: Places, effects: Numbers, alpha: float
-) -> tuple[str, float]:
-    """The scale that is narrowest on the tuning part, and its quantile there."""
+) -> tuple[str, float, float]:
+    """The scale that is narrowest on the tuning part, its quantile and its largest residual."""
     first = next(iter(components.scales))
     if not len(tuning):
-        return first, 1.0
+        return first, 1.0, math.inf
     misses = np.abs(effects - components.scores)[tuning]
 
     def reach(scale: Numbers) -> float:
@@ -192,7 +194,7 @@ def _tuned(
     found = {name: reach(scale) for name, scale in components.scales.items()}
     widths = {name: found[name] * float(components.scales[name].mean()) for name in found}
     best = min(widths, key=lambda name: widths[name])
-    return best, found[best]
+    return best, found[best], float((misses / components.scales[best][tuning]).max())
 
 
 def _complete(components: Components, known: Known, top_k: int, why: str) -> Spent:

@@ -92,9 +92,7 @@ def test_every_policy_runs_and_is_the_same_again(model, pairs, policy):
 
 
 def test_the_policies_of_second_order_order_by_it(model, pairs):
-    result = screen(
-        model, pairs[0], SITE, 45 + 4 * 60, 5, policy="half_q", components=some(20)
-    )
+    result = screen(model, pairs[0], SITE, 45 + 4 * 60, 5, policy="half_q", components=some(20))
     frame = by_place(result.to_frame())
     q = path_jets(model, pairs[0], SITE, components=some(20)).at(0.0, 2).abs().numpy()
     chosen = (frame["how"] == "exact") & ~frame["drawn"]
@@ -220,7 +218,7 @@ def test_bad_requests_end_in_one_line(model, pairs, options, message):
 
 
 def test_no_pairs_are_refused(model):
-    with pytest.raises(ValueError, match="^no prompt pairs given; screen needs at least one"):
+    with pytest.raises(ValueError, match=r"^no prompt pairs given; screen needs at least one"):
         screen(model, [])
 
 

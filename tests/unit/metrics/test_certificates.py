@@ -28,7 +28,7 @@ def test_the_rank_is_exact_where_rounding_would_move_it(percent):
 def test_the_quantile_covers_one_more_value_as_often_as_it_says():
     """Over all ways to leave one of n + 1 values out, the share covered is rank / (n + 1)."""
     values = np.random.default_rng(1).lognormal(size=30) ** 2
-    for alpha, share in ((0.1, 28 / 30), (0.2, 24 / 30), (0.5, 15 / 30)):
+    for alpha, share in ((0.1, 27 / 30), (0.2, 24 / 30), (0.5, 15 / 30)):
         held = [
             values[i] <= conformal_quantile(np.delete(values, i), alpha) for i in range(len(values))
         ]

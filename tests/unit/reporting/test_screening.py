@@ -33,7 +33,9 @@ def results(n=N, n_prompts=2):
                     | {"estimate": truth + error / (i + 1), "truth": truth}
                 )
             )
-    rows = [(name, 1 if name in ("forward", "base_run") else n, t) for name, t in OPERATIONS.items()]
+    rows = [
+        (name, 1 if name in ("forward", "base_run") else n, t) for name, t in OPERATIONS.items()
+    ]
     costs = pd.DataFrame(rows, columns=["operation", "rows", "seconds"])
     return pd.concat(frames), costs.assign(device="cpu", threads=2)
 

@@ -31,8 +31,10 @@ def body(shown: Shown) -> Tabular:
         lines += [_line(rows, budget) for _, rows in group.groupby("site", sort=False)]
     heading: list[Row] = [
         [*[None] * 8, Span("Recall of the true ten", 2 + len(ALONE))],
-        ["Site", Tex("$N$"), "Patched", "Coverage", "Width", "At most", "Above", "Holds"]
-        + ["Screening", "Random", "AP", "RelP", "HVP"],
+        [
+            *("Site", Tex("$N$"), "Patched", "Coverage", "Width", "At most", "Above", "Holds"),
+            *("Screening", "Random", "AP", "RelP", "HVP"),
+        ],
     ]
     return Tabular(heading, lines, "@{}l" + "r" * (7 + 2 + len(ALONE)) + "@{}")
 

@@ -25,7 +25,11 @@ POLICIES = MappingProxyType(
     }
 )
 FLAG_FIX = MethodStyle("Screen–Flag–Fix", "#882255", "P")
-TYPESET = {"rho": Tex(r"By $\rho$"), "half_q": Tex(r"By $|\frac{1}{2}q|$"), "ap": Tex("By $|$AP$|$")}
+TYPESET = {
+    "rho": Tex(r"By $\rho$"),
+    "half_q": Tex(r"By $|\frac{1}{2}q|$"),
+    "ap": Tex("By $|$AP$|$"),
+}
 
 
 def screening_style(method: str, budget: float) -> MethodStyle:
@@ -42,7 +46,7 @@ def screening_label(method: str, budget: float) -> str:
     """Display name of a method, as LaTeX where it holds formulas."""
     if not pd.isna(budget) and method in TYPESET:
         return TYPESET[method]
-    if method in POLICIES and not pd.isna(budget) or method == "screen_flag_fix":
+    if (method in POLICIES and not pd.isna(budget)) or method == "screen_flag_fix":
         return screening_style(method, budget).name
     return method_label(method)
 
