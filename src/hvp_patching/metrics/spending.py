@@ -5,7 +5,9 @@
 2. Scores and T choose the scale of the intervals and an order of all components outside T.
 3. The policy walks down that order and patches what it meets outside C. It stops at a place t that
    depends on the budget, on T, on what it has patched, and on which places up to t are in C.
-4. C is opened. Those of C behind t calibrate the components left, which all lie behind t.
+4. Where the walk has to end because too few of C lie behind, what is left of the budget draws more
+   of them uniformly from what is left. C is opened; those behind t calibrate the components left,
+   which all lie behind t.
 
 Given all that the policy has seen, the places behind t that are in C are a uniform choice among
 the places behind t (t is a stopping time, and the draw knew of no order). The components left and
@@ -91,8 +93,7 @@ class Certificate:
 class Spent:
     """Estimates and intervals of all components, and the certificate for those left.
 
-    estimate, low, high: [N], in the metric's units; exact, drawn: [N] bool, drawn uniformly before
-    the policy.
+    estimate, low, high: [N], in the metric's units; exact, drawn: [N] bool, drawn uniformly.
     """
 
     estimate: Numbers
@@ -146,11 +147,15 @@ def spend(
     stops = policy == LARGEST_UPPER and len(tuning) >= needed(alpha)
     step = max(PROBE, n // STEPS)
     while room := purse.left():
-        if stops and walk.largest_behind(highest) < known.kth(top_k, hidden=walk.behind(sealed)):
+        if stops and walk.largest_behind(highest) < known.kth(top_k, hidden=walk.sealed()):
             break
         taken = walk.take(min(step, room), least)
-        if not len(taken):
-            break
+        if not len(taken):  # too few sealed ones are left to go on: draw more from what is left
+            left = walk.left()
+            taken = drawing[np.isin(drawing, left)][: min(step, room)]
+            walk.seal(taken)
+            if not len(taken):
+                break
         known.add(taken)
     progress(max(0.0, 1.0 - known.reported))
     return _certified(components, known, walk, drawing[:n_drawn], scale, alpha, top_k)
@@ -215,7 +220,7 @@ def _certified(
     top_k: int,
 ) -> Spent:
     n, left = len(components.scores), walk.left()
-    sealed = walk.behind(drawing)
+    sealed = walk.sealed()
     scale, effects = components.scales[scale_name], known.effects
     residuals = np.abs(effects - components.scores)[sealed] / scale[sealed]
     quantile = conformal_quantile(residuals, alpha)
@@ -237,5 +242,5 @@ def _certified(
         at_most=most_missed(len(left) + len(sealed), len(sealed), above, alpha),
         reaching=int(reaching.sum()),
     )
-    drawn = np.isin(np.arange(n), drawing)
+    drawn = np.isin(np.arange(n), [*drawing, *sealed])
     return Spent(estimate, low, high, exact, drawn, certificate)

@@ -69,10 +69,13 @@ class Walk:
         """The largest upper end behind the last place, whoever is sealed."""
         return float(upper[self.order[self.place :]].max(initial=-np.inf))
 
-    def behind(self, sealed: Places) -> Places:
-        """Those of the sealed components that lie behind the last place."""
-        ahead = self.order[self.place :]
-        return ahead[np.isin(ahead, sealed)]
+    def sealed(self) -> Places:
+        """The sealed components behind the last place."""
+        return self.order[self.place :][self._sealed[self.place :]]
+
+    def seal(self, places: Places) -> None:
+        """Seal further components, which must be a uniform choice of those left."""
+        self._sealed |= np.isin(self.order, places)
 
     def left(self) -> Places:
         """The components behind the last place that are not sealed."""

@@ -19,7 +19,7 @@ MEASURED = {
     "order_2_at_zero": {N: 39.0},
     "order_1": {N: 9.0, 10 * N: 90.0},
 }
-FEW = {"budgets": (0.5,), "repeats": 40, "n_resamples": 50}
+FEW = {"budgets": (0.5,), "repeats": 10, "n_resamples": 50}
 
 
 def costs(measured=MEASURED):
@@ -48,7 +48,7 @@ def scores(n=N, estimators=("ap", "relp", "hvp"), seed=1):
 
 @pytest.fixture(scope="module")
 def frame():
-    return screening(scores(), costs(), repeats=40, n_resamples=100)
+    return screening(scores(), costs(), repeats=20, n_resamples=50)
 
 
 def at(frame, method, budget=None, pooled=False):
@@ -74,7 +74,7 @@ def test_every_method_and_budget_has_a_row(frame):
 @pytest.mark.parametrize("pooled", [False, True])
 def test_promises_are_kept_at_every_budget_by_every_policy(frame, pooled):
     spending = frame[frame["budget"].notna() & (frame["pooled"] == pooled)]
-    assert (spending["n_runs"].isin([0, 120])).all()
+    assert (spending["n_runs"].isin([0, 60])).all()
     judged = spending[spending["n_runs"] > 0]
     assert len(judged) >= 2 * len(POLICIES)
     assert (judged["coverage_high"] >= 0.9).all()
@@ -92,7 +92,8 @@ def test_recall_of_what_patches_nothing_is_the_overlap_of_lists(frame):
         found.append(len(lists[0].intersection(lists[1])) / 10)
     row = at(frame, "ap")
     assert row["recall_10"] == pytest.approx(np.mean(found))
-    assert min(found) <= row["recall_low"] <= row["recall_10"] <= row["recall_high"] <= max(found)
+    assert row["recall_low"] <= row["recall_10"] <= row["recall_high"]
+    assert row["recall_low"] == pytest.approx(min(found), abs=0.1)
     assert 0 < row["recall_10"] < 1
     assert row["patched"] == row["n_runs"] == 0
     exact = at(frame, "activation_patching")

@@ -116,19 +116,17 @@ def test_the_draw_is_made_before_anything_is_looked_at():
         for policy in POLICIES:
             purse = Lookup(effects, 60)
             spent = spend(parts, purse.patch, purse, ALPHA, 10, policy, seed=4)
-            n = int(spent.drawn.sum())
-            assert set(purse.asked[:n]) == set(np.flatnonzero(spent.drawn))
+            n = drawn_size(120, 60, ALPHA)
+            assert set(purse.asked[:n]) <= set(np.flatnonzero(spent.drawn))
             drawn[name, policy] = purse.asked[:n]
     assert len({tuple(places) for places in drawn.values()}) == 1
-    assert n == drawn_size(120, 60, ALPHA)
 
 
 def test_the_draw_is_uniform():
     truth, components = hostile()
-    counts = sum(
-        spent.drawn.astype(int) for spent, _ in runs(truth, components, 60, "ap", draws=600)
-    )
-    n = drawn_size(120, 60, ALPHA)
+    n, counts = drawn_size(120, 60, ALPHA), np.zeros(120)
+    for _, purse in runs(truth, components, 60, "ap", draws=600):
+        counts[purse.asked[:n]] += 1
     expected, share = 600 * n / 120, n / 120
     assert np.abs(counts - expected).max() < 5 * np.sqrt(600 * share * (1 - share))
 
@@ -169,6 +167,7 @@ def test_no_more_is_spent_than_there_is_and_most_of_it_is(money, policy):
         assert (spent.low[spent.exact] == spent.high[spent.exact]).all()
         certificate = spent.certificate
         assert certificate.n_left == 120 - spent.exact.sum()
+        assert purse.money == 0 or policy == "largest_upper"  # which may end early
         if money >= 30:  # enough to calibrate: then intervals end
             assert certificate.n_drawn >= needed(ALPHA)
             assert np.isfinite(spent.high).all()
@@ -181,7 +180,7 @@ def test_the_policies_patch_what_they_are_named_for():
     truth, components = hostile()
     for policy, key in {"ap": np.abs(components.scores), **components.keys}.items():
         spent, purse = next(runs(truth, components, 60, policy, draws=1))
-        chosen = purse.asked[int(spent.drawn.sum()) :]
+        chosen = [place for place in purse.asked if not spent.drawn[place]]
         assert len(chosen) > 10
         np.testing.assert_array_equal(key[chosen], np.sort(key[chosen])[::-1])
         assert key[~spent.exact].max() <= key[chosen].min()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 import pandas as pd
 
 from hvp_patching.aggregates import by_setting
 from hvp_patching.reporting.cells import GAP, count, fixed, percent, significant, with_interval
 from hvp_patching.reporting.latex import Block, Cell, Row, Span, Tabular, Tex, bold
-from hvp_patching.reporting.names import setting_label
+from hvp_patching.reporting.names import model_name, setting_label, task_label
 from hvp_patching.reporting.results import Record, Results, records
 from hvp_patching.reporting.table import Shown, Table
 from hvp_patching.reporting.tables.screening_words import (
@@ -101,22 +102,28 @@ def _recalls(frame: pd.DataFrame) -> Tabular:
     """Recall of the true ten of every method, and its time in percent of patching everything."""
     budget = compared_budget(frame)
     apart = frame[~frame["pooled"].astype(bool) & (frame["method"] != EXACT)]
-    alone = apart[apart["budget"].isna()]
-    spending = apart[apart["budget"] == budget]
-    columns = [(str(name), float("nan")) for name in alone["method"].unique()]
-    n_alone = len(columns)
-    columns += [(str(name), budget) for name in spending["method"].unique()]
+    settings = by_setting(apart)
+    found = {
+        (setting, row["method"], row["budget"] == budget): row
+        for setting, group in settings.items()
+        for row in records(group)
+        if pd.isna(row["budget"]) or row["budget"] == budget
+    }
     lines: list[Row] = []
-    for setting, group in by_setting(pd.concat([alone, spending])).items():
-        found = {(row["method"], pd.isna(row["budget"])): row for row in records(group)}
-        cells = [found.get((name, pd.isna(at))) for name, at in columns]
-        lines.append([setting_label(setting), *map(_recall, cells)])
-    spans: list[Cell | Span] = [None]
-    if n_alone:
-        spans.append(Span("Without a patch", n_alone))
-    spans.append(Span(f"Budget {100 * budget:.0f}% of the heads", len(columns) - n_alone))
-    names = ["Recall of the true ten (time)", *(screening_label(*one) for one in columns)]
-    return Tabular([spans, names], lines, "@{}l" + "r" * len(columns) + "@{}")
+    for spends, title in (
+        (False, "Without a patch"),
+        (True, f"A budget of {100 * budget:.0f}% of the heads"),
+    ):
+        methods = dict.fromkeys(method for _, method, own in found if own == spends)
+        if methods:
+            lines.append(Block(title))
+        for method in methods:
+            name = screening_label(method, budget if spends else float("nan"))
+            lines.append([name, *(_recall(found.get((one, method, spends))) for one in settings)])
+    models = [(model, len([*group])) for model, group in groupby(settings, lambda one: one.model)]
+    spans = [None, *(Span(model_name(model), n) for model, n in models)]
+    heading: list[Row] = [spans, ["Recall of the true ten (time)", *map(task_label, settings)]]
+    return Tabular(heading, lines, "@{}l" + "r" * len(settings) + "@{}")
 
 
 def _recall(row: Record | None) -> Cell:
@@ -140,8 +147,9 @@ def notes(shown: Shown) -> list[str]:
             rf"most: median bound on the heads left that exceed the threshold ({sure}\% "
             r"confidence); above: how many do, mean; holds: runs in which the bound does (\%). "
             r"Time: measured operations, in percent of patching all heads. Pooled: effects are "
-            r"means over the prompts. By $\rho$ and by $|\frac{1}{2}q|$ need $q$ of every head, "
-            r"which is in their time."
+            r"means over the prompts. Largest AP, reliability ($\rho$), curvature "
+            r"($|\frac{1}{2}q|$): the order in which the rest of the budget is patched; the last "
+            r"two need $q$ of every head, which is in their time."
         ),
         coverage_sentence(shown.frame),
         *wins(shown),

@@ -30,13 +30,13 @@ def body(shown: Shown) -> Tabular:
         lines.append(Block(setting_label(setting_of(records(group)[0]))))
         lines += [_line(rows, budget) for _, rows in group.groupby("site", sort=False)]
     heading: list[Row] = [
-        [*[None] * 8, Span("Recall of the true ten", 2 + len(ALONE))],
+        [*[None] * 6, Span("Recall of the true ten", 2 + len(ALONE))],
         [
-            *("Site", Tex("$N$"), "Patched", "Coverage", "Width", "At most", "Above", "Holds"),
+            *("Site", Tex("$N$"), "Coverage", "Width", "At most", "Holds"),
             *("Screening", "Random", "AP", "RelP", "HVP"),
         ],
     ]
-    return Tabular(heading, lines, "@{}l" + "r" * (7 + 2 + len(ALONE)) + "@{}")
+    return Tabular(heading, lines, "@{}l" + "r" * (5 + 2 + len(ALONE)) + "@{}")
 
 
 def _line(rows: pd.DataFrame, budget: float) -> list[Cell]:
@@ -51,11 +51,9 @@ def _line(rows: pd.DataFrame, budget: float) -> list[Cell]:
     return [
         component_name(own["site"]),
         count(own["n_components"]),
-        percent(own["patched_pct"]),
         with_interval(coverage, own["coverage_ci_low_pct"], own["coverage_ci_high_pct"]),
         significant(own["width"]),
         count(own["at_most"]),
-        significant(own["above"]),
         percent(own["bound_holds_pct"]),
         *(GAP if row is None else fixed(row["recall_10"]) for row in recalls),
     ]

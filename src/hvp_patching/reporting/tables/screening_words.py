@@ -6,7 +6,6 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from hvp_patching.reporting.latex import Tex
 from hvp_patching.reporting.names import component_name, setting_label
 from hvp_patching.reporting.results import records, setting_of
 from hvp_patching.reporting.style import MethodStyle, method_label, method_style
@@ -18,18 +17,13 @@ TARGET_RECALL, TARGET_COST = 0.95, 50.0  # of the true ten largest, at a percent
 POLICIES = MappingProxyType(
     {
         UPPER: MethodStyle("Largest upper end", "#0072B2", "D"),
-        "ap": MethodStyle("By |AP|", "#D55E00", "o"),
-        "rho": MethodStyle("By ρ", "#CC79A7", "v"),
-        "half_q": MethodStyle("By |½q|", "#E69F00", "s"),
+        "ap": MethodStyle("Largest AP", "#D55E00", "o"),
+        "rho": MethodStyle("Largest reliability score", "#CC79A7", "v"),
+        "half_q": MethodStyle("Largest curvature", "#E69F00", "s"),
         "random": MethodStyle("At random", "#888888", "x"),
     }
 )
 FLAG_FIX = MethodStyle("Screen–Flag–Fix", "#882255", "P")
-TYPESET = {
-    "rho": Tex(r"By $\rho$"),
-    "half_q": Tex(r"By $|\frac{1}{2}q|$"),
-    "ap": Tex("By $|$AP$|$"),
-}
 
 
 def screening_style(method: str, budget: float) -> MethodStyle:
@@ -43,9 +37,7 @@ def screening_style(method: str, budget: float) -> MethodStyle:
 
 
 def screening_label(method: str, budget: float) -> str:
-    """Display name of a method, as LaTeX where it holds formulas."""
-    if not pd.isna(budget) and method in TYPESET:
-        return TYPESET[method]
+    """Display name of a method with its number of steps."""
     if (method in POLICIES and not pd.isna(budget)) or method == "screen_flag_fix":
         return screening_style(method, budget).name
     return method_label(method)
