@@ -138,7 +138,7 @@ def test_sites_have_a_line_each(show, measured, provenance, compiles):
     text = SITES.tex(shown, provenance)
     rows = {line.split(" & ")[0]: line.split(" & ") for line in text.splitlines() if " & " in line}
     assert rows["MLP output"][1:6] == ["9", "--", "--", "--", "--"]
-    assert rows["Attention head"][1] == "60"
+    assert rows["Attention heads"][1] == "60"
     assert len(rows) == 3 + 1
     assert r"Coverage is nowhere below 90\%" in text
     compiles(text)
