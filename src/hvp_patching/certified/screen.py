@@ -155,7 +155,7 @@ def _exact(request: Request, tokens: TokenPair, rows: pd.DataFrame) -> torch.Ten
         request.model,
         tokens,
         request.site.name,
-        rows,
+        list(rows.itertuples(index=False, name=None)),
         request.direction,
         metric=request.metric,
         **request.options,

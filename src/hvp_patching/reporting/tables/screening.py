@@ -94,7 +94,7 @@ def body(shown: Shown) -> list[Tabular]:
 
 def compared_budget(frame: pd.DataFrame) -> float:
     """The budget at which policies are compared: the nearest that there is to ``COMPARED``."""
-    budgets = sorted(set(frame["budget"].dropna()))
+    budgets = sorted(map(float, frame["budget"].dropna().unique()))
     return min(budgets, key=lambda budget: abs(budget - COMPARED))
 
 
@@ -129,7 +129,9 @@ def _recalls(frame: pd.DataFrame) -> Tabular:
 def _recall(row: Record | None) -> Cell:
     if row is None:
         return GAP
-    time = "" if pd.isna(row["cost_pct"]) else rf"~{{\scriptsize ({percent(row['cost_pct'])})}}"
+    time: str = (
+        "" if pd.isna(row["cost_pct"]) else rf"~{{\scriptsize ({percent(row['cost_pct'])})}}"
+    )
     return Tex(f"{fixed(row['recall_10'])}{time}")
 
 

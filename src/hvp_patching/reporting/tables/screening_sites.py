@@ -25,7 +25,8 @@ def rows(results: Results) -> Iterator[Record]:
 
 def body(shown: Shown) -> Tabular:
     """One line per site at the budget that is compared; a block per setting."""
-    budget, lines = compared_budget(shown.frame), []
+    budget = compared_budget(shown.frame)
+    lines: list[Row] = []
     for _, group in shown.frame.groupby(list(KEY), sort=False):
         lines.append(Block(setting_label(setting_of(records(group)[0]))))
         lines += [_line(rows, budget) for _, rows in group.groupby("site", sort=False)]

@@ -73,8 +73,9 @@ def _policies(apart: pd.DataFrame) -> str:
     best = []
     for budget, rows in spending.groupby("budget", sort=True):
         top = rows["recall_10"].max()
-        names = [_plain(name, budget) for name in rows.loc[rows["recall_10"] == top, "method"]]
-        best.append(f"{100 * float(str(budget)):.0f}%: {' and '.join(names)} ({top:.2f})")
+        share = float(str(budget))
+        names = [_plain(name, share) for name in rows.loc[rows["recall_10"] == top, "method"]]
+        best.append(f"{100 * share:.0f}%: {' and '.join(names)} ({top:.2f})")
     return f"Best order at a budget of {'; '.join(best)}."
 
 
@@ -89,7 +90,7 @@ def row_names(frame: pd.DataFrame) -> list[str]:
         words = [setting_label(setting_of(row))]
         words += [component_name(row["site"])] if "site" in row else []
         budget = row["budget"]
-        at = "" if pd.isna(budget) else f" at {budget:.0%}"
+        at: str = "" if pd.isna(budget) else f" at {budget:.0%}"
         words.append(_plain(row["method"], budget) + at)
         words += ["pooled"] if row["pooled"] else []
         names.append(", ".join(words))
