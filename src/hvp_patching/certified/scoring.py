@@ -16,8 +16,9 @@ from hvp_patching.metrics.reliability import flagging_score
 from hvp_patching.metrics.spending import HALF_Q, RHO, SECOND_ORDER, Components, with_median
 from hvp_patching.paths.base_run import base_run
 from hvp_patching.paths.gradients import component_sums, hook_gradients
-from hvp_patching.paths.jets import path_jets
+from hvp_patching.paths.jets import Jets, path_jets
 from hvp_patching.paths.metric import AnyMetric
+from hvp_patching.paths.rows import Request as Nodes
 from hvp_patching.prompts.pair import TokenPair
 from hvp_patching.sites import Component, Site
 
@@ -37,6 +38,19 @@ class Request:
     components: Sequence[Component]
     options: dict[str, Any]  # backend and memory, of path_jets
 
+    def jets(self, tokens: TokenPair, nodes: Nodes, components: Sequence[Component]) -> Jets:
+        """path_jets of some components of one prompt. Errors as there."""
+        return path_jets(
+            self.model,
+            tokens,
+            self.site.name,
+            nodes,
+            components=components,
+            direction=self.direction,
+            metric=self.metric,
+            **self.options,
+        )
+
 
 def check_score(name: str) -> None:
     """``ValueError`` unless the name is AP's or a baseline's."""
@@ -53,12 +67,13 @@ def scoring_passes(request: Request) -> int:
 
 @dataclass(frozen=True)
 class Scored:
-    """One prompt's components [N] as a table, their scores, and norms by name."""
+    """One prompt's components [N] as a table, their scores, norms by name, q; m unpatched."""
 
     table: pd.DataFrame
     scores: torch.Tensor
     norms: dict[str, torch.Tensor]
     q: torch.Tensor | None
+    unpatched: float
 
 
 def score_prompt(request: Request, tokens: TokenPair) -> Scored:
@@ -85,23 +100,12 @@ def score_prompt(request: Request, tokens: TokenPair) -> Scored:
         scores = found.double().cpu()[places]
     table = pd.DataFrame(chosen, columns=["layer", "index"])
     check_finite(tokens, table, scores, f"score '{request.score}'")
-    return Scored(table, scores, norms, _curvature(request, tokens))
-
-
-def _curvature(request: Request, tokens: TokenPair) -> torch.Tensor | None:
-    if request.policy not in SECOND_ORDER:
-        return None
-    jets = path_jets(
-        request.model,
-        tokens,
-        request.site.name,
-        {0.0: 2},
-        components=request.components,
-        direction=request.direction,
-        metric=request.metric,
-        **request.options,
-    )
-    return jets.at(0.0, 2)
+    q = None
+    if request.policy in SECOND_ORDER:
+        q = request.jets(tokens, {0.0: 2}, chosen).at(0.0, 2)
+    # by the passes that patch, so that what they round away is not taken for an effect
+    unpatched = float(request.jets(tokens, {0.0: 0}, chosen[:1]).at(0.0, 0))
+    return Scored(table, scores, norms, q, unpatched)
 
 
 def check_finite(tokens: TokenPair, table: pd.DataFrame, values: torch.Tensor, what: str) -> None:

@@ -26,13 +26,12 @@ from hvp_patching.isolation import isolated
 from hvp_patching.metrics.certificates import check_alpha
 from hvp_patching.metrics.spending import LARGEST_UPPER, POLICIES, spend
 from hvp_patching.metrics.walking import Numbers, Patch, Places
-from hvp_patching.paths.base_run import shared_base_runs
-from hvp_patching.paths.jets import activation_patching
+from hvp_patching.paths.base_run import base_run, shared_base_runs
 from hvp_patching.paths.metric import LOGPROB, AnyMetric
 from hvp_patching.paths.precision import keep_precision
 from hvp_patching.paths.rows import DEFAULT_MEMORY, Progress, no_progress
 from hvp_patching.prompts.pair import PromptPair, TokenPair, as_token_pairs
-from hvp_patching.sites import Component, get_site, layer_sizes, resolve_components, run_model
+from hvp_patching.sites import Component, get_site, resolve_components, run_model
 
 
 @isolated()
@@ -84,21 +83,21 @@ def screen(
     if not tokens:
         raise ValueError("no prompt pairs given; screen needs at least one")
     where = get_site(site or "attn_heads")
-    chosen = resolve_components(where, layer_sizes(model, where), components)
-    if top_k > len(chosen):
-        raise ValueError(f"top_k is {top_k}, but there are {len(chosen)} components to rank")
-    options = {"backend": backend, "memory": memory}
-    request = Request(model, where, score, policy, direction, metric, chosen, options)
-    forward = _forward_seconds(model, tokens[0])
     # the model stays as it is during this call; a metric that holds a list names no shared run
     with shared_base_runs(share=_hashes(metric)):
+        sizes = base_run(model, tokens[0], where, direction, metric).sizes
+        chosen = resolve_components(where, sizes, components)
+        if top_k > len(chosen):
+            raise ValueError(f"top_k is {top_k}, but there are {len(chosen)} components to rank")
+        options = {"backend": backend, "memory": memory}
+        request = Request(model, where, score, policy, direction, metric, chosen, options)
         scored = _scores(request, tokens, meter)
         groups = [tokens] if pool else [[one] for one in tokens]
         parts = []
         for number, group in enumerate(groups):
             allowance = Allowance(meter, len(group), share=1 / (len(groups) - number))
-            field = pooled(scored if pool else scored[number : number + 1])
-            patch = _patching(request, group, scored[0].table, allowance)
+            own = scored if pool else scored[number : number + 1]
+            field, patch = pooled(own), _patching(request, group, own, allowance)
             report = _scaled(progress, 1 / len(groups))
             spent = spend(field, patch, allowance, alpha, top_k, policy, [seed, number], report)
             ids = tuple(one.prompt_id for one in group)
@@ -106,7 +105,7 @@ def screen(
     cost = Cost(
         passes=meter.passes,
         seconds=meter.seconds,
-        forward_seconds=forward,
+        forward_seconds=_forward_seconds(model, tokens[0]),
         patched=sum(int(part.spent.exact.sum()) * len(part.prompt_ids) for part in parts),
         of=len(chosen) * len(tokens),
     )
@@ -126,13 +125,16 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 
 def _patching(
-    request: Request, group: Sequence[TokenPair], table: pd.DataFrame, allowance: Allowance
+    request: Request, group: Sequence[TokenPair], scored: Sequence[Scored], allowance: Allowance
 ) -> Patch:
     """Exact effects of components by number, means over the prompts of a group, on the clock."""
 
     def patch(places: Places) -> Numbers:
-        started, rows = time.perf_counter(), table.iloc[places]
-        effects = [_exact(request, tokens, rows) for tokens in group]
+        started, rows = time.perf_counter(), scored[0].table.iloc[places]
+        effects = [
+            _exact(request, tokens, rows) - one.unpatched
+            for tokens, one in zip(group, scored, strict=True)
+        ]
         allowance.patched(len(places), time.perf_counter() - started)
         return torch.stack(effects).mean(0).numpy()
 
@@ -151,29 +153,20 @@ def _scores(request: Request, tokens: Sequence[TokenPair], meter: Meter) -> list
 
 
 def _exact(request: Request, tokens: TokenPair, rows: pd.DataFrame) -> torch.Tensor:
-    effects = activation_patching(
-        request.model,
-        tokens,
-        request.site.name,
-        list(rows.itertuples(index=False, name=None)),
-        request.direction,
-        metric=request.metric,
-        **request.options,
-    )
-    check_finite(tokens, rows, effects, "exact effect")
-    return effects
+    """m of every component's patched run, float64 [n_components]."""
+    chosen = list(rows.itertuples(index=False, name=None))
+    patched = request.jets(tokens, {1.0: 0}, chosen).at(1.0, 0)
+    check_finite(tokens, rows, patched, "patched metric")
+    return patched
 
 
 def _forward_seconds(model: Any, tokens: TokenPair) -> float:
-    """Seconds of one forward pass of the whole prompt, the faster of two."""
+    """Seconds of one forward pass of the whole prompt, after all others have warmed it up."""
     ids = torch.tensor([tokens.clean_ids], device=next(model.parameters()).device)
-    times = []
     with torch.no_grad(), keep_precision(model.cfg.dtype):
-        for _ in range(2):
-            started = time.perf_counter()
-            run_model(model, ids, use_cache=False).cpu()
-            times.append(time.perf_counter() - started)
-    return min(times)
+        started = time.perf_counter()
+        run_model(model, ids, use_cache=False).cpu()
+        return time.perf_counter() - started
 
 
 def _hashes(value: Any) -> bool:

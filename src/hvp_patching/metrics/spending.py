@@ -38,7 +38,7 @@ PROBE = 16  # patches by which a clock learns what one takes, and least between 
 DRAWN = 0.4  # share of the affordable patches that are drawn uniformly
 TUNING = 0.25  # share of the draw that chooses the scale
 SMALLEST_TUNING = 5  # of fewer components no choice is made
-STEPS = 16  # times that a policy looks up, if the budget is for all components
+LOOKS = 4  # times that a policy looks at what it has found, or at the clock; each costs a pass
 
 
 def with_median(sizes: Numbers) -> Numbers:
@@ -128,7 +128,8 @@ def spend(
         known.add(drawing)
         why = f"{n} components are too few to calibrate alpha={alpha:g} on {needed(alpha)} of them"
         return _complete(components, known, top_k, why)
-    probe = drawing[: PROBE if purse.left() is None else 0]
+    clocked = purse.left() is None
+    probe = drawing[: PROBE if clocked else 0]
     known.add(probe)
     affordable = len(probe) + (purse.left() or 0)
     if affordable >= n:
@@ -145,7 +146,8 @@ def spend(
     walk = Walk(upper if policy == LARGEST_UPPER else keys[policy], tuning, sealed)
     least = needed(alpha) if len(sealed) >= needed(alpha) else 0
     stops = policy == LARGEST_UPPER and len(tuning) >= needed(alpha)
-    step = max(PROBE, n // STEPS)
+    looks = LOOKS if stops or clocked else 1
+    step = max(PROBE, math.ceil((purse.left() or 0) / looks))
     while room := purse.left():
         if stops and walk.largest_behind(highest) < known.kth(top_k, hidden=walk.sealed()):
             break

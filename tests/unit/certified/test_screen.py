@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hvp_patching.baselines import BASELINES
-from hvp_patching.certified import screen as module
+from hvp_patching.certified import scoring as module
 from hvp_patching.certified.screen import screen
 from hvp_patching.metrics.spending import POLICIES
 from hvp_patching.paths import activation_patching, logit_difference, path_jets, site_attribution
@@ -225,10 +225,11 @@ def test_no_pairs_are_refused(model):
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_effects_that_are_no_numbers_are_named(model, pairs, monkeypatch, bad):
     def broken(*args, **options):
-        effects = activation_patching(*args, **options)
-        effects[-1] = bad
-        return effects
+        jets = path_jets(*args, **options)
+        if 1.0 in jets.nodes:
+            jets.values[-1] = bad
+        return jets
 
-    monkeypatch.setattr(module, "activation_patching", broken)
-    with pytest.raises(ValueError, match=rf"^the exact effect of seed-1 at layer \d, .* is {bad};"):
+    monkeypatch.setattr(module, "path_jets", broken)
+    with pytest.raises(ValueError, match=rf"^the patched metric of seed-1 at layer \d, .* {bad};"):
         screen(model, pairs[0], "attn_heads", 100, 3)
