@@ -120,6 +120,7 @@ def test_latex_has_both_grids(made, provenance, compiles):
     lines = [line for line in text.splitlines() if line.startswith("SmolLM2-135M, IOI & ")]
     assert len(lines) == 0
     assert "Few prompts (as few as $n = 2$)" in text
+    assert "Recall of the true ten" in TABLE.html(made, provenance)
     compiles(text)
 
 
@@ -141,6 +142,7 @@ def test_sites_have_a_line_each(show, measured, provenance, compiles):
     assert rows["Attention heads"][1] == "60"
     assert len(rows) == 3 + 1
     assert r"Coverage is nowhere below 90\%" in text
+    assert "Attention heads" in SITES.html(shown, provenance)
     compiles(text)
 
 

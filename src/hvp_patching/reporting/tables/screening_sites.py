@@ -65,10 +65,11 @@ def notes(shown: Shown) -> list[str]:
     budget = compared_budget(shown.frame)
     return [
         Tex(
-            rf"As in Table~\ref{{tab:screening}}, with a budget of {100 * budget:.0f}\% of the "
-            r"$N$ components that were measured (a sample of the neurons). Screening: largest "
-            r"upper end first; random: a uniform choice of as many. Where there are too few "
-            r"components to calibrate, all are patched, and nothing is left to be covered (--)."
+            rf"Judged as heads are in the table of their screening, with a budget of "
+            rf"{100 * budget:.0f}\% of the $N$ components that were measured (a sample of the "
+            r"neurons). Screening: largest upper end first; random: a uniform choice of as many. "
+            r"--: the budget pays for too few to calibrate, and nothing is promised; where there "
+            r"are no more components than that takes, all are patched."
         ),
         coverage_sentence(shown.frame),
     ]
