@@ -73,9 +73,10 @@ class Certificate:
 
     n_components: all; n_left: not patched; n_drawn: calibration components behind the policy's
     last place, which speak for those left; quantile: of their residuals, in units of the scale;
-    scale: its name; threshold: the k-th largest |effect| known before they were opened, 0 where
-    fewer than k are; at_most: so many of those left exceed it, with confidence 1 − α; reaching:
-    intervals of those left that reach it; complete: why everything was patched, else "".
+    scale: its name; threshold: the rank-th largest |effect| known before they were opened, rank
+    being k or, where fewer are known, the last; at_most: so many of those left exceed it, with
+    confidence 1 − α; reaching: intervals of those left that reach it; complete: why everything was
+    patched, else "".
     """
 
     n_components: int
@@ -84,6 +85,7 @@ class Certificate:
     quantile: float
     scale: str
     threshold: float
+    rank: int
     at_most: int
     reaching: int
     complete: str = ""
@@ -149,7 +151,8 @@ def spend(
     looks = LOOKS if stops or clocked else 1
     step = max(PROBE, math.ceil((purse.left() or 0) / looks))
     while room := purse.left():
-        if stops and walk.largest_behind(highest) < known.kth(top_k, hidden=walk.sealed()):
+        found, rank = known.kth(top_k, hidden=walk.sealed())
+        if stops and rank == top_k and walk.largest_behind(highest) < found:
             break
         taken = walk.take(min(step, room), least)
         if not len(taken):  # too few sealed ones are left to go on: draw more from what is left
@@ -173,7 +176,7 @@ def drawn_size(n: int, affordable: int, alpha: float) -> int:
     least = needed(alpha)
     for drawn in range(first, affordable + 1):
         walked = (affordable - drawn) / (n - drawn)
-        if (drawn - tuning_size(drawn)) * (1 - walked) >= least + math.sqrt(least):
+        if (drawn - tuning_size(drawn)) * (1 - walked) > least:
             return drawn
     return affordable if affordable - tuning_size(affordable) >= least else first
 
@@ -207,8 +210,8 @@ def _tuned(
 def _complete(components: Components, known: Known, top_k: int, why: str) -> Spent:
     effects, n = known.effects, len(components.scores)
     everything = np.ones(n, dtype=np.bool_)
-    threshold = known.kth(top_k, hidden=np.array([], dtype=np.int64))
-    certificate = Certificate(n, 0, 0, 0.0, "", threshold, 0, 0, why)
+    threshold, rank = known.kth(top_k, hidden=np.array([], dtype=np.int64))
+    certificate = Certificate(n, 0, 0, 0.0, "", threshold, rank, 0, 0, why)
     return Spent(effects, effects, effects, everything, ~everything, certificate)
 
 
@@ -231,7 +234,7 @@ def _certified(
     radius = np.zeros(n)
     radius[~exact] = quantile * scale[~exact]
     low, high = estimate - radius, estimate + radius
-    threshold = known.kth(top_k, hidden=sealed)
+    threshold, rank = known.kth(top_k, hidden=sealed)
     above = int((np.abs(effects[sealed]) > threshold).sum())
     reaching = np.maximum(np.abs(low), np.abs(high))[left] > threshold
     certificate = Certificate(
@@ -241,6 +244,7 @@ def _certified(
         quantile=quantile,
         scale=scale_name,
         threshold=threshold,
+        rank=rank,
         at_most=most_missed(len(left) + len(sealed), len(sealed), above, alpha),
         reaching=int(reaching.sum()),
     )

@@ -33,12 +33,16 @@ class Known:
         self.reported += done
         self._progress(done)
 
-    def kth(self, k: int, hidden: Places) -> float:
-        """The k-th largest |effect| outside `hidden`, 0 where there are fewer."""
+    def kth(self, k: int, hidden: Places) -> tuple[float, int]:
+        """The k-th largest |effect| outside `hidden` and k; with fewer, the last and its rank.
+
+        (0, 0) without any.
+        """
         sizes = np.abs(self.effects)
         sizes[hidden] = np.nan
         sizes = np.sort(sizes[np.isfinite(sizes)])
-        return float(sizes[-k]) if len(sizes) >= k else 0.0
+        rank = min(k, len(sizes))
+        return (float(sizes[-rank]), rank) if rank else (0.0, 0)
 
 
 class Walk:
