@@ -162,7 +162,7 @@ class Screening:
         if not c.n_left:
             return "Every component was patched: nothing was missed."
         bound = (
-            f"Of the {c.n_left} not patched, at most {c.at_most} exceed {c.threshold:.3g}"
+            f"Of the {c.n_left} not patched, at most {c.at_most} exceed {c.threshold:.3g} in size"
             f"{'' if c.rank == self.top_k else f', rank {c.rank} of those known before,'} "
             f"(confidence {sure}, from {c.n_drawn} drawn uniformly)"
         )
