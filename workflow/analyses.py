@@ -145,6 +145,12 @@ def analyses(config: Config) -> dict[str, Analysis]:
             ("sweep_errors", "scores", "costs"),
             {"top_k": metrics["top_k"], **resamples},
         ),
+        "screening": Analysis("screening.screening", ("ranking_scores", "costs"), tau | resamples),
+        "screening_sites": Analysis(
+            "screening.screening",
+            ("scores",),
+            {"policies": ["largest_upper", "random"], **tau, **resamples},
+        ),
     }
 
 

@@ -58,6 +58,8 @@ TABLES = (
     "frontier",
     "floors",
     "sets",
+    "screening",
+    "screening_sites",
 )
 
 
@@ -93,6 +95,7 @@ FIGURES = {
     "floors": Figure("floors", "floors", _heads("floor_summary", "fit_floors")),
     "sets": Figure("sets", "sets", _heads("set_errors")),
     "spectrum": Figure("spectrum", "spectrum", _heads("spectrum_summary")),
+    "screening": Figure("screening", "screening", _heads("screening")),
 }
 
 

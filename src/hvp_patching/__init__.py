@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from hvp_patching.baselines.local_curvature import local_curvature
     from hvp_patching.baselines.relp import relp
     from hvp_patching.baselines.second_order_share import joint_expansion, second_order_share
+    from hvp_patching.certified.result import Screening
+    from hvp_patching.certified.screen import screen
     from hvp_patching.circuits.faithfulness import faithfulness
     from hvp_patching.circuits.joint import joint_effects
     from hvp_patching.circuits.scores import edge_scores
@@ -55,6 +57,7 @@ __all__ = [
     "Metric",
     "Patch",
     "PromptPair",
+    "Screening",
     "SparseAutoencoder",
     "TokenPair",
     "activation_patching",
@@ -83,6 +86,7 @@ __all__ = [
     "path_jets",
     "reliability",
     "relp",
+    "screen",
     "screen_flag_fix",
     "second_order_share",
     "site_attribution",
@@ -105,6 +109,8 @@ _HOMES = {
         "relp",
         "second_order_share",
     ),
+    "certified.result": ("Screening",),
+    "certified.screen": ("screen",),
     "circuits.faithfulness": ("faithfulness",),
     "circuits.joint": ("joint_effects",),
     "circuits.scores": ("edge_scores",),

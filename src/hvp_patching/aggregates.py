@@ -173,6 +173,26 @@ MEANINGS = {
     **holding("root mean square of ours - paper's", "gap", "overall_gap"),
     **holding("rank from 1, empty where not complete", "rank", "gap_rank"),
     "closest": "fraction of prompt resamples with rank 1, empty where not complete",
+    "budget": "fraction of the components that may be patched, NaN without a policy",
+    "pooled": "true or false: effects are means over prompts",
+    "n_runs": "count of runs with finite intervals, draws times prompts",
+    "coverage": "fraction of the components left, mean over runs",
+    "bound_holds": "fraction of runs",
+    **holding(
+        "end of the 95% binomial interval",
+        *(f"{of}_{end}" for of in ("coverage", "bound") for end in ("low", "high")),
+    ),
+    "width": "of the intervals, over the top_k-th largest |truth|, median over runs",
+    "at_most": "bound on the components left above the threshold, median over runs",
+    "above": "components left above the threshold, mean over runs",
+    **holding(
+        "fraction of the true k largest, mean over runs", "recall_5", "recall_10", "recall_20"
+    ),
+    **holding("end of the 95% prompt bootstrap of recall_10", "recall_low", "recall_high"),
+    "patched": "fraction of the components patched, mean over runs",
+    "cost_share": "seconds over those of patching every component",
+    "alpha": "tolerated fraction of misses",
+    "top_k": "count of the largest effects that are asked for",
 }
 
 _METHOD = "estimator cost n_prompts value ci_low ci_high lowest highest"
@@ -182,6 +202,11 @@ _PAIR = (
 )
 _REDUCTION = "reduction reduction_low reduction_high"
 _ROW = "prompt_id layer index"
+_SCREENING = (
+    "method budget pooled n_prompts n_components n_runs coverage coverage_low coverage_high width "
+    "at_most above bound_holds bound_low bound_high recall_5 recall_10 recall_20 recall_low "
+    "recall_high patched seconds cost_share alpha top_k"
+)
 MEASURED = {
     "errors": "prompt_id estimator cost n_components n_nontrivial top_k_relative_error "
     "median_relative_error",
@@ -245,6 +270,8 @@ MEASURED = {
     "seconds_per_component forward_equivalents on_frontier break_even device threads",
     "floor_errors": "reading changed prompt_id estimator cost top_k_relative_error",
     "floor_summary": f"reading changed {_METHOD}",
+    "screening": _SCREENING,
+    "screening_sites": _SCREENING,
     "marks": f"model task corruption {_PAIR} q survives",
     "tally": f"n wins ties losses undecided {' '.join(_SIGNS)} smallest largest",
     "fit": "model task corruption reading hvp_ratio floor_ratio paper_hvp_ratio "

@@ -194,6 +194,7 @@ BAD = {
     "no edges of a stratum": (
         {"edge_sample": {"per_stratum": 0}},
         "config: edge_sample.per_stratum is 0; it must be at least 1",
+    ),
     "sets of no heads": (
         {"set_draws": {"sizes": [0, 2]}},
         "config: set_draws.sizes has the entry 0; each must be at least 1",
