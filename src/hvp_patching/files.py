@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,3 +67,25 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
+
+
+def blob_fault(path: Path) -> str:
+    """How a file of the Hub's cache differs from what its blob is named after: its hash.
+
+    "" where it does not, or has no such name. The Hub names large files by their sha256, small ones
+    by git's sha1, both as they are at the revision asked for; its client compares sizes alone.
+    """
+    blob = path.resolve()
+    if blob.parent.name != "blobs" or not blob.is_file():
+        return ""
+    kind = {64: "sha256", 40: "sha1"}.get(len(blob.name), "")
+    if not kind or not re.fullmatch("[0-9a-f]+", blob.name):
+        return ""
+    digest = hashlib.new(kind, usedforsecurity=False)
+    if kind == "sha1":  # of git's blob, not of the bytes alone
+        digest.update(b"blob %d\0" % blob.stat().st_size)
+    with blob.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    found = digest.hexdigest()
+    return "" if found == blob.name else f"{path.name} has {kind} {found} instead of {blob.name}"

@@ -15,12 +15,15 @@ import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from hvp_patching.failures import one_line
+from hvp_patching.files import blob_fault
 from hvp_patching.models.checkpoint import (
     check_complete,
     check_config,
@@ -42,6 +45,7 @@ from hvp_patching.models.gguf_guard import check_header
 from hvp_patching.models.gguf_source import gguf_file
 from hvp_patching.models.identity import memory_identity
 from hvp_patching.models.notices import show_terms
+from hvp_patching.models.plausible import Shapes, check_plausible
 from hvp_patching.models.registry import COMMIT, Hub, ModelSpec, Tiny, WheelGGUF, get_spec
 from hvp_patching.models.tiny import build_tiny
 
@@ -110,7 +114,8 @@ def convert_gguf(
     `terms` are licence texts laid beside them. Raises ModelError where the file cannot be read,
     the saved tokenizer disagrees with the file's, or the disk is full.
     """
-    check_header(gguf)
+    shapes = check_header(gguf)
+    _check_claims(spec, gguf, shapes)
     loaded: Any
     try:
         with quiet_transformers():
@@ -119,18 +124,21 @@ def convert_gguf(
                 gguf_file=gguf.name,
                 dtype=torch.float32,
                 local_files_only=True,
+                trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
         tokenizer = AutoTokenizer.from_pretrained(
-            str(gguf.parent), gguf_file=gguf.name, local_files_only=True
+            str(gguf.parent),
+            gguf_file=gguf.name,
+            local_files_only=True,
+            trust_remote_code=False,
         )
     except Exception as error:
-        raise ModelError(f"cannot read the GGUF file {gguf}: {error}") from error
+        raise ModelError(f"cannot read the GGUF file {gguf}: {one_line(error)}") from error
     model, report = loaded
     check_report(spec.name, str(gguf), model, report)
     check_finite(spec.name, str(gguf), model)
-    check_config(spec, model.config, gguf)
     # The weights are plain float32 by now; these marks would make saving refuse.
     vars(model).update(hf_quantizer=None, is_quantized=False)
     if hasattr(model.config, "quantization_config"):
@@ -141,6 +149,21 @@ def convert_gguf(
             shutil.copyfile(path, fresh / path.name)
         _write_manifest(spec, fresh, folder_identity(fresh), {"source": source})
     return folder
+
+
+def _check_claims(spec: ModelSpec, gguf: Path, shapes: Shapes) -> None:
+    """Raise ModelError unless the configuration fits `spec` and the tensors; none is read."""
+    try:
+        config = AutoConfig.from_pretrained(
+            str(gguf.parent),
+            gguf_file=gguf.name,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except Exception as error:
+        raise ModelError(f"cannot read the GGUF file {gguf}: {one_line(error)}") from error
+    check_plausible(spec.name, gguf, config.to_dict(), shapes)
+    check_config(spec, config, gguf)
 
 
 def point_to_checkpoint(
@@ -172,6 +195,7 @@ def _snapshot(spec: ModelSpec, hub: Hub, revision: str | None) -> tuple[Path, di
     try:
         with readable_disk_errors(Path(hub.repo)):
             found = Path(snapshot_download(hub.repo, revision=wanted, allow_patterns=HUB_FILES))
+            check_blobs(spec.name, found)
     except ModelError:
         raise
     except Exception as error:
@@ -188,13 +212,27 @@ def _snapshot(spec: ModelSpec, hub: Hub, revision: str | None) -> tuple[Path, di
     return found, {"source": hub.repo, "revision": wanted, "commit": commit}
 
 
+def check_blobs(name: str, folder: Path) -> None:
+    """ModelError where a file of the Hub's cache is not the one the Hub named; it is removed."""
+    for path in sorted(folder.rglob("*")):
+        fault = blob_fault(path)
+        if fault:
+            path.resolve().unlink()
+            path.unlink()
+            raise ModelError(
+                f"{name}: a damaged download in {folder}: {fault}; it was removed, run again"
+            )
+
+
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     model.save_pretrained(str(folder), max_shard_size="4GB")
     tokenizer.save_pretrained(str(folder))
     config_mode = (folder / "config.json").stat().st_mode
     for path in weight_files(folder):
         path.chmod(config_mode)  # safetensors writes 0600 whatever the umask
-    saved = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    saved = AutoTokenizer.from_pretrained(
+        str(folder), local_files_only=True, trust_remote_code=False
+    )
     for text in PROBES:
         before, after = (t.encode(text, add_special_tokens=False) for t in (tokenizer, saved))
         if before != after:
