@@ -69,11 +69,12 @@ def _umask() -> int:
     return current
 
 
-def blob_fault(path: Path) -> str:
+def drop_damaged_blob(path: Path) -> str:
     """How a file of the Hub's cache differs from what its blob is named after: its hash.
 
-    "" where it does not, or has no such name. The Hub names large files by their sha256, small ones
-    by git's sha1, both as they are at the revision asked for; its client compares sizes alone.
+    "" where it does not, or has no such name; else it is removed, so that it is fetched again.
+    The Hub names large files by their sha256, small ones by git's sha1, both as they are at the
+    revision asked for; its client compares sizes alone.
     """
     blob = path.resolve()
     if blob.parent.name != "blobs" or not blob.is_file():
@@ -88,4 +89,8 @@ def blob_fault(path: Path) -> str:
         while piece := stream.read(1 << 20):
             digest.update(piece)
     found = digest.hexdigest()
-    return "" if found == blob.name else f"{path.name} has {kind} {found} instead of {blob.name}"
+    if found == blob.name:
+        return ""
+    for damaged in (path, blob):
+        damaged.unlink(missing_ok=True)
+    return f"{path.name} had {kind} {found} instead of {blob.name} and was removed; run again"

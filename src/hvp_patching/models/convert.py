@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from hvp_patching.failures import one_line
-from hvp_patching.files import blob_fault
+from hvp_patching.files import drop_damaged_blob
 from hvp_patching.models.checkpoint import (
     check_complete,
     check_config,
@@ -213,15 +213,11 @@ def _snapshot(spec: ModelSpec, hub: Hub, revision: str | None) -> tuple[Path, di
 
 
 def check_blobs(name: str, folder: Path) -> None:
-    """ModelError where a file of the Hub's cache is not the one the Hub named; it is removed."""
+    """ModelError where a file of the Hub's cache is not the one the Hub named."""
     for path in sorted(folder.rglob("*")):
-        fault = blob_fault(path)
+        fault = drop_damaged_blob(path)
         if fault:
-            path.resolve().unlink()
-            path.unlink()
-            raise ModelError(
-                f"{name}: a damaged download in {folder}: {fault}; it was removed, run again"
-            )
+            raise ModelError(f"{name}: a damaged download in {folder}: {fault}")
 
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

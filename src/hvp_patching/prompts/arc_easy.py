@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hvp_patching.files import blob_fault
+from hvp_patching.files import drop_damaged_blob
 from hvp_patching.prompts.data_files import data_folder
 from hvp_patching.prompts.multiple_choice import Question, letters_of
 from hvp_patching.prompts.pair import PromptError, PromptPair
@@ -72,11 +72,9 @@ def _file() -> Path:
             f"({said.split('. ')[0][:200].rstrip('.')}); put a copy at {local}, or leave the task "
             "out"
         ) from error
-    fault = blob_fault(found)
+    fault = drop_damaged_blob(found)
     if fault:
-        raise PromptError(
-            f"task 'arc_easy': a damaged download in {found.parent}: {fault}; remove it and run again"
-        )
+        raise PromptError(f"task 'arc_easy': a damaged download: {fault}")
     return found
 
 
