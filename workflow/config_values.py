@@ -83,7 +83,8 @@ def odd_values(value: Any, key: str = "", depth: int = 0) -> Iterator[str]:
                 continue
             fault = _no_name(name)
             if fault:
-                yield f"{key or 'the configuration'} has the key {shown(name)}, with {fault}; remove it"
+                where = key or "the configuration"
+                yield f"{where} has the key {shown(name)}, with {fault}; remove it"
             yield from odd_values(item, f"{key}.{name}" if key else name, depth + 1)
     elif isinstance(value, list):
         for item in value:
@@ -166,7 +167,9 @@ def _count(node: yaml.Node, where: str, counted: dict[int, int], depth: int) -> 
         parts = [part for one in inner for part in (one if isinstance(one, tuple) else (one,))]
         found = 1 + sum(_count(part, where, counted, depth + 1) for part in parts)
         if found > MOST_VALUES:
-            raise ValueError(f"{where} stands for more than {MOST_VALUES} values; use fewer aliases")
+            raise ValueError(
+                f"{where} stands for more than {MOST_VALUES} values; use fewer aliases"
+            )
         counted[id(node)] = found
     return counted[id(node)]
 

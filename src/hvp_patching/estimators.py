@@ -89,6 +89,7 @@ def _merge(items: Iterable[tuple[float, int]]) -> dict[float, int]:
 
 MOST_STEPS, MOST_ROOTS = 100_000, 200  # roots and products take their square and more
 
+
 def _count(n: int, symbol: str, name: str, least: int = 1, most: int = MOST_STEPS) -> int:
     if n < least:
         raise ValueError(f"{name} needs {symbol} ≥ {least}, got {n}")
@@ -257,7 +258,9 @@ def by_name(name: str) -> Estimator:
     for pattern, make in NAMES.items():
         if match := re.fullmatch(pattern, name, re.ASCII):
             if any(len(group) > 9 for group in match.groups()):
-                raise ValueError(f"estimator '{name[:40]}…' has too many steps: give {MOST_STEPS} at most")
+                raise ValueError(
+                    f"estimator '{name[:40]}…' has too many steps: give {MOST_STEPS} at most"
+                )
             return make(*(int(group) for group in match.groups()))
     known = ", ".join(pattern.replace(r"(\d+)", "N") for pattern in NAMES)
     raise ValueError(f"unknown estimator '{name}'; known: {known}")

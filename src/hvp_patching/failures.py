@@ -53,5 +53,5 @@ def no_text(text: str) -> str:
         kind = unicodedata.category(character)
         if kind == "Cs" or (kind == "Cc" and character not in "\n\t"):
             what = "lone surrogate" if kind == "Cs" else "control character"
-            return f"the {what} {ascii(character)} at character {place}"
+            return f"the {what} {character!a} at character {place}"
     return ""

@@ -202,5 +202,7 @@ def _configured(config: Mapping[str, Any], key: str) -> float:
         digits = re.search(r"\d+", value)
         return float(digits[0]) if digits else math.nan
     if not isinstance(value, int | float):
-        raise ClaimsError(f"the configuration's '{key}' is {shown(value)}, and a claim asks a number")
+        raise ClaimsError(
+            f"the configuration's '{key}' is {shown(value)}, and a claim asks a number"
+        )
     return float(value)

@@ -41,7 +41,10 @@ def fault_of(expression: str) -> str:
         faults = [_fault(node) for node in ast.walk(tree)]
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         return f"it cannot be read ({one_line(error)})"
-    if sum(isinstance(node, ast.Attribute) and node.attr == "replace" for node in ast.walk(tree)) > 1:
+    if (
+        sum(isinstance(node, ast.Attribute) and node.attr == "replace" for node in ast.walk(tree))
+        > 1
+    ):
         faults.append("more than one replace")
     return next(filter(None, faults), "")
 

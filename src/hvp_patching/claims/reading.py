@@ -204,13 +204,6 @@ def _rows(path: Path | str, columns: Sequence[str]) -> dict[str, dict[str, str]]
         if row["claim_id"] in found:
             raise ClaimsError(f"{path} has the claim {row['claim_id']} twice: remove one")
         found[row["claim_id"]] = row
-    return found| str) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    with Path(path).open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines):
-            if row["claim_id"] in found:
-                raise ClaimsError(f"{path} has the claim {row['claim_id']} twice: remove one")
-            found[row["claim_id"]] = row
     return found
 
 
@@ -252,8 +245,7 @@ def _number(text: str, claim: str) -> float | None:
         found = math.nan
     if found is not None and not math.isfinite(found):
         raise ClaimsError(f"{claim}: its value {shown(text)} is no finite number: correct it")
-    return found| None:
-    return float(text) if text else None
+    return found
 
 
 def check_names(

@@ -130,7 +130,7 @@ def check_header(path: Path) -> dict[str, tuple[int, ...]]:
         raise ModelError(f"cannot read the GGUF file {path}: {error}") from error
 
 
-def check_bytes(raw: bytes | mmap.mmap, path: Path) -> dict[str, tuple[int, ...]]:| mmap.mmap, path: Path) -> None:
+def check_bytes(raw: bytes | mmap.mmap, path: Path) -> dict[str, tuple[int, ...]]:
     """check_header of a file's content; `path` is what errors name."""
     header = _Header(path, raw)
     if header.raw[:4] != MAGIC:
