@@ -181,9 +181,18 @@ def _known_baseline(name: str, key: str) -> None:
         _known(name, known_baselines(), "baseline", key)
 
 
+def _check_estimator(name: str, key: str) -> None:
+    from hvp_patching.estimators import by_name
+
+    try:
+        by_name(name)
+    except ValueError as error:
+        known = str(error).startswith("unknown")
+        raise ValueError(str(error) if known else f"{key} has '{name}': {error}") from None
+
+
 def _check_names(config: dict[str, Any]) -> None:
     """Models, tasks, corruptions, estimators and baselines, each as its own module knows them."""
-    from hvp_patching.estimators import by_name
     from hvp_patching.models.registry import list_models
     from hvp_patching.prompts.registry import TASKS
 
@@ -211,16 +220,18 @@ def _check_names(config: dict[str, Any]) -> None:
     for task, corruption in config["corruptions"].items():
         _known(task, TASKS, "task", "corruptions")
         _known(corruption, TASKS[task].corruptions, "corruption", f"corruptions.{task}")
-    for name in [*config["estimators"], *config["site_estimators"]]:
-        by_name(name)
+    for key in ("estimators", "site_estimators"):
+        for name in config[key]:
+            _check_estimator(name, key)
     for name in config["table12"]:
         for corruption in config["other_corruptions"]:
             known = TASKS[Setting.parse(name).task].corruptions
             _known(corruption, known, "corruption", "other_corruptions")
     few = ("table9_estimators", "sweep_estimators", "convergence_estimators")
-    for name in [name for key in few for name in config[key]]:
-        if not is_baseline(name):
-            by_name(name)
+    for key in few:
+        for name in config[key]:
+            if not is_baseline(name):
+                _check_estimator(name, key)
     for name in config["baselines"]:
         _known_baseline(name, "baselines")
     for site in config["sites"]:

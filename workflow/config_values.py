@@ -81,7 +81,7 @@ def odd_values(value: Any, key: str = "", depth: int = 0) -> Iterator[str]:
                 where = key or "the configuration"
                 yield f"{where} has the key {shown(name)}, which is no text; put it in quotes"
                 continue
-            fault = _no_name(name)
+            fault = _no_name(name) if name.strip() else "nothing in it"
             if fault:
                 where = key or "the configuration"
                 yield f"{where} has the key {shown(name)}, with {fault}; remove it"
