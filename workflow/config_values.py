@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from hvp_patching.failures import no_text, shown
+from hvp_patching.files import DEEPEST, too_deep
 
 WHOLE = re.compile(r"[+-]?[0-9]+")
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -26,7 +27,6 @@ SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it is there
 EXACT = 2**53  # beyond it a float need not be the whole number that was written
 DIGITS = 300  # of a number: more are no float, and Python reads 4,300 at most
-DEEPEST = 40  # lists and mappings within each other
 MOST_VALUES = 200_000  # of a file, its aliases written out
 
 
@@ -124,10 +124,14 @@ def check_text(text: str, where: str, loader: Any = Loader) -> None:
     Likewise where it nests too deep to be read, or its aliases stand for too many values.
     """
     try:
-        _check_depth(text, where, loader)
-        root = yaml.compose(text, Loader=loader)
+        line = too_deep(text, loader)
+        root = None if line else yaml.compose(text, Loader=loader)
     except yaml.YAMLError:
         return  # Snakemake says so
+    if line:
+        raise ValueError(
+            f"{where} nests more than {DEEPEST} lists and mappings in line {line}; flatten it"
+        )
     if root is not None:
         _count(root, where, {}, 0)
     seen: set[int] = set()
@@ -142,18 +146,6 @@ def check_text(text: str, where: str, loader: Any = Loader) -> None:
             raise ValueError(
                 f"{where} has the number {node.value} in line {line}, which YAML reads to the base "
                 "of 8 or 60; write it in decimal digits"
-            )
-
-
-def _check_depth(text: str, where: str, loader: Any) -> None:
-    depth = 0  # by events, which need no memory of what lies around them
-    for event in yaml.parse(text, Loader=loader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            line = event.start_mark.line + 1
-            raise ValueError(
-                f"{where} nests more than {DEEPEST} lists and mappings in line {line}; flatten it"
             )
 
 

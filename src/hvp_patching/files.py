@@ -9,12 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DATA = Path(__file__).resolve().parents[2] / "data"
+DEEPEST = 40  # lists and mappings of a YAML file within each other
 
 
 class WriteError(ValueError):
@@ -61,6 +62,44 @@ def write_table(path: Path | str, frame: pd.DataFrame) -> None:
     """Write a parquet file whole or not at all, as ``whole`` does."""
     with whole(path) as partial:
         frame.to_parquet(partial)
+
+
+def too_deep(text: str, loader: Any = None) -> int:
+    """The line in which a YAML text nests more than DEEPEST lists and mappings, 0 if none does.
+
+    Asked before a text is loaded: libyaml's loader, of a text that nests ever deeper, ends the
+    process. By events, which need no memory of what lies around them; YAMLError as in loading.
+    """
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=loader or _safe_loader()):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            return int(event.start_mark.line) + 1
+    return 0
+
+
+def read_yaml(path: Path | str) -> Any:
+    """The content of a YAML file by the safe loader.
+
+    Raises whatever a date, a number or a text that is no YAML makes it raise, and ``ValueError``
+    for one that nests too deep.
+    """
+    import yaml
+
+    text = Path(path).read_text(encoding="utf-8")
+    line = too_deep(text)
+    if line:
+        raise ValueError(f"line {line} nests more than {DEEPEST} lists and mappings")
+    return yaml.load(text, Loader=_safe_loader())
+
+
+def _safe_loader() -> Any:
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it is there
 
 
 def _umask() -> int:

@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hvp_patching.claims.expressions import fault_of
 from hvp_patching.failures import no_text, one_line, shown
+from hvp_patching.files import read_yaml
 
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it is there
 # What a claim is, in data/claims/scope.csv
 MECHANISM, ANALOGUE, PRINTED, FACT, NOT_RUN = KINDS = (
     *("mechanism", "analogue", "paper_numbers", "definition"),
@@ -114,7 +112,7 @@ LISTS = {"settings", "site", "tasks", "mean_by"}
 def load_yaml(path: Path | str) -> Any:
     """The content of a YAML file; ``ClaimsError`` of one line where it is not YAML."""
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=Loader)
+        return read_yaml(path)
     except Exception as error:  # dates, numbers and nesting fail in the loader, each in its way
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

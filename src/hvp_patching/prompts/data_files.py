@@ -9,9 +9,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-import yaml
-
 from hvp_patching.failures import no_text, one_line, shown
+from hvp_patching.files import read_yaml
 from hvp_patching.prompts.pair import PromptError
 
 ENVIRONMENT_VARIABLE = "HVP_PATCHING_DATA"
@@ -45,7 +44,7 @@ def read_lists(name: str, keys: tuple[str, ...]) -> dict[str, list[str]]:
 @lru_cache(maxsize=16)
 def _parse_lists(path: Path, keys: tuple[str, ...], changed: int) -> dict[str, list[str]]:
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = read_yaml(path)
     except Exception as error:  # dates, numbers and nesting fail in YAML's reader, each in its way
         raise PromptError(
             f"{path} is not readable YAML ({one_line(error)}); restore the file"
