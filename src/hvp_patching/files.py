@@ -73,6 +73,7 @@ def too_deep(text: str, loader: Any = None) -> int:
     import yaml
 
     depth = 0
+    event: Any
     for event in yaml.parse(text, Loader=loader or _safe_loader()):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
