@@ -15,7 +15,6 @@ import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -42,10 +41,10 @@ from hvp_patching.models.content import (
 from hvp_patching.models.errors import ModelError
 from hvp_patching.models.fetch import readable_disk_errors
 from hvp_patching.models.gguf_guard import check_header
+from hvp_patching.models.gguf_sizes import check_sizes
 from hvp_patching.models.gguf_source import gguf_file
 from hvp_patching.models.identity import memory_identity
 from hvp_patching.models.notices import show_terms
-from hvp_patching.models.plausible import Shapes, check_plausible
 from hvp_patching.models.registry import COMMIT, Hub, ModelSpec, Tiny, WheelGGUF, get_spec
 from hvp_patching.models.tiny import build_tiny
 
@@ -114,8 +113,7 @@ def convert_gguf(
     `terms` are licence texts laid beside them. Raises ModelError where the file cannot be read,
     the saved tokenizer disagrees with the file's, or the disk is full.
     """
-    shapes = check_header(gguf)
-    _check_claims(spec, gguf, shapes)
+    check_sizes(spec, gguf, check_header(gguf))
     loaded: Any
     try:
         with quiet_transformers():
@@ -139,6 +137,7 @@ def convert_gguf(
     model, report = loaded
     check_report(spec.name, str(gguf), model, report)
     check_finite(spec.name, str(gguf), model)
+    check_config(spec, model.config, gguf)
     # The weights are plain float32 by now; these marks would make saving refuse.
     vars(model).update(hf_quantizer=None, is_quantized=False)
     if hasattr(model.config, "quantization_config"):
@@ -149,21 +148,6 @@ def convert_gguf(
             shutil.copyfile(path, fresh / path.name)
         _write_manifest(spec, fresh, folder_identity(fresh), {"source": source})
     return folder
-
-
-def _check_claims(spec: ModelSpec, gguf: Path, shapes: Shapes) -> None:
-    """Raise ModelError unless the configuration fits `spec` and the tensors; none is read."""
-    try:
-        config = AutoConfig.from_pretrained(
-            str(gguf.parent),
-            gguf_file=gguf.name,
-            local_files_only=True,
-            trust_remote_code=False,
-        )
-    except Exception as error:
-        raise ModelError(f"cannot read the GGUF file {gguf}: {one_line(error)}") from error
-    check_plausible(spec.name, gguf, config.to_dict(), shapes)
-    check_config(spec, config, gguf)
 
 
 def point_to_checkpoint(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import mmap
 import struct
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
@@ -100,9 +101,6 @@ class _Header:
             raise self.error(f"with {key!r} the arrays have more than {MOST_ELEMENTS} elements")
         return found
 
-    def skip(self, size: int) -> None:
-        self.at += size
-
     def name(self, what: str) -> str:
         length = self.count(f"bytes of {what}", 1)
         try:
@@ -113,8 +111,15 @@ class _Header:
         return found
 
 
-def check_header(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of a GGUF file's tensors; ModelError, at once, where its header is malformed.
+class Contents(NamedTuple):
+    """What a header says: numbers of its keys (of an array the largest), shapes of its tensors."""
+
+    numbers: Mapping[str, Any]
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+def check_header(path: Path) -> Contents:
+    """What a GGUF file's header says; ModelError, at once, where it is malformed.
 
     Checked against the bytes left: counts, lengths of strings and arrays, types; then keys and
     tensors named twice, alignment, shapes, that every tensor lies within the file, and that no
@@ -130,12 +135,12 @@ def check_header(path: Path) -> dict[str, tuple[int, ...]]:
         raise ModelError(f"cannot read the GGUF file {path}: {error}") from error
 
 
-def check_bytes(raw: bytes | mmap.mmap, path: Path) -> dict[str, tuple[int, ...]]:
+def check_bytes(raw: bytes | mmap.mmap, path: Path) -> Contents:
     """check_header of a file's content; `path` is what errors name."""
     header = _Header(path, raw)
     if header.raw[:4] != MAGIC:
         raise header.error("it does not begin with GGUF")
-    header.skip(4)
+    header.at += 4
     version = header.number("I", "the version")
     if version not in VERSIONS:
         raise header.error(f"version {version} is not one of {VERSIONS}, or big-endian")
@@ -148,7 +153,7 @@ def check_bytes(raw: bytes | mmap.mmap, path: Path) -> dict[str, tuple[int, ...]
         raise header.error(f"general.alignment is {alignment}, no power of two below 2^20")
     _check_places(header, places, alignment)
     _check_lengths(header, numbers, shapes)
-    return shapes
+    return Contents(numbers, shapes)
 
 
 def _check_places(header: _Header, places: dict[str, tuple[int, int]], alignment: int) -> None:
@@ -192,7 +197,8 @@ def _value(header: _Header, kind: GGUFValueType, key: str, depth: int) -> Any:
     if kind in SCALARS:
         return header.number(SCALARS[kind], f"the value of {key!r}")
     if kind is GGUFValueType.STRING:
-        header.skip(header.count(f"bytes of {key!r}", 1))
+        length = header.count(f"bytes of {key!r}", 1)
+        header.at += length
         return None
     if depth >= MAX_NESTING:
         raise header.error(f"{key!r} is an array within arrays, {depth + 1} deep")
@@ -201,7 +207,7 @@ def _value(header: _Header, kind: GGUFValueType, key: str, depth: int) -> Any:
         size = struct.calcsize(f"<{SCALARS[inner]}")
         length = header.elements_of(key, size)
         values = _largest(header, SCALARS[inner], length) if length else None
-        header.skip(length * size)
+        header.at += length * size
         return values
     least = STRING if inner is GGUFValueType.STRING else ARRAY
     length = header.elements_of(key, least)

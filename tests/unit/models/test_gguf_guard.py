@@ -361,12 +361,34 @@ def test_a_header_that_says_too_little_builds_nothing(
         raise AssertionError("a model was built")
 
     monkeypatch.setattr(convert.AutoModelForCausalLM, "from_pretrained", build)
-    raw = header(
-        key("general.architecture", STRING, text("llama")), tensors=(tensor("blk.0.x", (8,)),)
-    )
     path = tmp_path / "x.gguf"
-    path.write_bytes(raw + bytes(64))
-    with pytest.raises(ModelError) as caught:
+    sizes = {
+        **{"block_count": 1, "embedding_length": 8, "attention.head_count": 2},
+        **{"feed_forward_length": 8},
+    }
+    architecture = key("general.architecture", STRING, text("llama"))
+    for missing in (*sizes, ""):
+        keys = [
+            key(f"llama.{name}", U32, struct.pack("<I", value))
+            for name, value in sizes.items()
+            if name != missing
+        ]
+        raw = header(architecture, *keys, tensors=(tensor("blk.0.x", (8, 8)),))
+        path.write_bytes(raw + bytes(512))
+        with pytest.raises(ModelError) as caught:
+            convert_gguf(path, tmp_path / "model", get_spec("tiny-llama"))
+        said = {
+            "block_count": "says the number of layers of none",
+            "": "tiny-llama has 3 layers of width 32, 4 heads, MLP 64, and the model in ",
+        }
+        assert said.get(missing, f"does not say llama.{missing}") in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "model").exists()
+
+
+def test_two_architectures_in_one_header_are_refused(tmp_path: Path) -> None:
+    keys = [key(f"{name}.block_count", U32, struct.pack("<I", 0)) for name in ("llama", "qwen2")]
+    path = tmp_path / "x.gguf"
+    path.write_bytes(header(*keys))
+    with pytest.raises(ModelError, match="the number of layers of llama, qwen2; give a GGUF file"):
         convert_gguf(path, tmp_path / "model", get_spec("tiny-llama"))
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "model").exists()
