@@ -22,6 +22,13 @@ def one_line(error: BaseException) -> str:
     return lines[0][:200] if lines else type(error).__name__
 
 
+def yaml_fault(error: BaseException) -> str:
+    """What is wrong with a YAML text, and in which line where its loader says so."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    said = str(problem or one_line(error))
+    return f"line {mark.line + 1}: {said}" if mark else said
+
+
 def architecture(model: Any) -> str:
     """Class name of the module under a TransformerBridge, which is what its config names."""
     return type(getattr(model, "original_model", model)).__name__

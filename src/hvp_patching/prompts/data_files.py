@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from hvp_patching.failures import no_text, one_line, shown
+from hvp_patching.failures import no_text, one_line, shown, yaml_fault
 from hvp_patching.files import read_yaml
 from hvp_patching.prompts.pair import PromptError
 
@@ -47,7 +47,7 @@ def _parse_lists(path: Path, keys: tuple[str, ...], changed: int) -> dict[str, l
         content: Any = read_yaml(path)
     except Exception as error:  # dates, numbers and nesting fail in YAML's reader, each in its way
         raise PromptError(
-            f"{path} is not readable YAML ({one_line(error)}); restore the file"
+            f"{path} is not readable YAML ({yaml_fault(error)}); restore the file"
         ) from error
     found: dict[str, list[str]] = {}
     for key in keys:
