@@ -13,8 +13,9 @@ from artefacts import TABLES, load_table, result_files, settings_of
 from choices import NEEDS, TOP, n_prompts
 from code_inputs import ROOT, project_file
 from config_check import Validator
+from config_values import check_text, not_finite, odd_values
 from grammar import PATHS, SETTING_LOG
-from jsonschema.exceptions import best_match
+from jsonschema.exceptions import ValidationError, best_match
 from snakemake.exceptions import WorkflowError
 
 from hvp_patching.claims.reading import (
@@ -26,6 +27,7 @@ from hvp_patching.claims.reading import (
     read_claims,
     read_queries,
 )
+from hvp_patching.failures import shown
 from hvp_patching.settings import Setting
 
 Config = Mapping[str, Any]
@@ -72,10 +74,24 @@ def _read() -> tuple[list[Claim], dict[str, Query]]:
 
 def check_schema(path: Path) -> None:
     """Raise ``ClaimsError`` of one line unless the queries fit their schema."""
-    error = best_match(Validator(load_yaml(SCHEMA)).iter_errors(load_yaml(path)))
+    queries = load_yaml(path)
+    try:
+        check_text(path.read_text(encoding="utf-8"), path.name)
+    except ValueError as error:
+        raise ClaimsError(str(error)) from None
+    for fault in odd_values(queries):
+        raise ClaimsError(f"{path.name}: {fault}")
+    for key, value in not_finite(queries):
+        raise ClaimsError(f"{path.name}: {key} is {value}; it must be a finite number")
+    error = best_match(Validator(load_yaml(SCHEMA)).iter_errors(queries))
     if error is not None:
         place = ".".join(map(str, error.absolute_path))
-        raise ClaimsError(f"{path.name}: {place or 'the file'}: {error.message.splitlines()[0]}")
+        raise ClaimsError(f"{path.name}: {place or 'the file'}: {_said(error)}")
+
+
+def _said(error: ValidationError) -> str:
+    """The validator's words, with the value cut where it is long."""
+    return error.message.replace(repr(error.instance), shown(error.instance)).splitlines()[0][:400]
 
 
 def claims_queries(config: Config) -> dict[str, Query]:

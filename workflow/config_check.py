@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -13,7 +15,14 @@ import yaml
 from artefacts import setting_keys
 from choices import is_baseline, known_baselines, n_prompts
 from code_inputs import ROOT, project_file
-from config_values import Loader, check_arguments, check_files, not_finite, read_values
+from config_values import (
+    Loader,
+    check_arguments,
+    check_files,
+    not_finite,
+    odd_values,
+    read_values,
+)
 from snakemake.exceptions import WorkflowError
 
 # jsonschema builds grammars of addresses (a second and more) where these can be imported; no format
@@ -26,6 +35,7 @@ from jsonschema.exceptions import best_match  # noqa: E402
 for name in _absent:
     del sys.modules[name]
 
+from hvp_patching.failures import shown  # noqa: E402
 from hvp_patching.frames import READINGS  # noqa: E402
 from hvp_patching.places import SITES  # noqa: E402
 from hvp_patching.settings import Setting  # noqa: E402
@@ -81,6 +91,8 @@ def check_config(config: dict[str, Any]) -> None:
     Texts of numbers become numbers in place.
     """
     schema = _schema()
+    for fault in odd_values(config):
+        raise WorkflowError(f"config: {fault}")
     _read_check(config)
     read_values(config, schema, schema)
     for key, value in not_finite(config):
@@ -112,7 +124,8 @@ def _explain(error: ValidationError) -> str:
     value, expected = error.instance, error.validator_value
     if error.validator == "additionalProperties":
         known = list(error.schema["properties"])
-        unknown = next(name for name in value if name not in known)
+        own = "|".join(error.schema.get("patternProperties", ())) or "$."
+        unknown = next(name for name in value if name not in known and not re.search(own, name))
         return f"unknown key '{_join(key, unknown)}'{_hint(str(unknown), known)}"
     if error.validator == "required":
         missing = next(name for name in expected if name not in value)
@@ -122,8 +135,8 @@ def _explain(error: ValidationError) -> str:
     if error.validator == "minLength":
         return f"{key} is empty; leave the key out or give it a value"
     if error.validator == "uniqueItems":
-        twice = next(item for item in value if value.count(item) > 1)
-        return f"{key} has {twice!r} twice; remove one"
+        twice = next((item for item in value if value.count(item) > 1), value)
+        return f"{key} has {shown(twice)} twice; remove one"
     must = {
         "enum": lambda: "one of " + ", ".join(map(str, expected)),
         "type": lambda: TYPES.get(expected, str(expected)),
@@ -132,10 +145,10 @@ def _explain(error: ValidationError) -> str:
         "exclusiveMinimum": lambda: f"more than {expected}",
     }.get(error.validator, lambda: error.schema.get("description", f"like {expected}"))
     if "propertyNames" in error.absolute_schema_path:
-        return f"{key} has the key {value!r}; a key must be {must()}"
+        return f"{key} has the key {shown(value)}; a key must be {must()}"
     if in_list:
-        return f"{key} has the entry {value!r}; each must be {must()}"
-    return f"{key} is {value!r}; it must be {must()}"
+        return f"{key} has the entry {shown(value)}; each must be {must()}"
+    return f"{key} is {shown(value)}; it must be {must()}"
 
 
 def _join(key: str, name: object) -> str:
@@ -170,9 +183,18 @@ def _known_baseline(name: str, key: str) -> None:
         _known(name, known_baselines(), "baseline", key)
 
 
+def _check_estimator(name: str, key: str) -> None:
+    from hvp_patching.estimators import by_name
+
+    try:
+        by_name(name)
+    except ValueError as error:
+        known = str(error).startswith("unknown")
+        raise ValueError(str(error) if known else f"{key} has '{name}': {error}") from None
+
+
 def _check_names(config: dict[str, Any]) -> None:
     """Models, tasks, corruptions, estimators and baselines, each as its own module knows them."""
-    from hvp_patching.estimators import by_name
     from hvp_patching.models.registry import list_models
     from hvp_patching.prompts.registry import TASKS
 
@@ -187,6 +209,7 @@ def _check_names(config: dict[str, Any]) -> None:
         for model in config[key]:
             _known(model, models, "model", key)
     _check_origins(config)
+    _check_folders(config)
     _check_keys(config, models, TASKS)
     for key in SETTING_KEYS:
         for name in _settings(config, key):
@@ -200,16 +223,18 @@ def _check_names(config: dict[str, Any]) -> None:
     for task, corruption in config["corruptions"].items():
         _known(task, TASKS, "task", "corruptions")
         _known(corruption, TASKS[task].corruptions, "corruption", f"corruptions.{task}")
-    for name in [*config["estimators"], *config["site_estimators"]]:
-        by_name(name)
+    for key in ("estimators", "site_estimators"):
+        for name in config[key]:
+            _check_estimator(name, key)
     for name in config["table12"]:
         for corruption in config["other_corruptions"]:
             known = TASKS[Setting.parse(name).task].corruptions
             _known(corruption, known, "corruption", "other_corruptions")
     few = ("table9_estimators", "sweep_estimators", "convergence_estimators")
-    for name in [name for key in few for name in config[key]]:
-        if not is_baseline(name):
-            by_name(name)
+    for key in few:
+        for name in config[key]:
+            if not is_baseline(name):
+                _check_estimator(name, key)
     for name in config["baselines"]:
         _known_baseline(name, "baselines")
     _check_floors(config)
@@ -294,6 +319,21 @@ def _check_origins(config: dict[str, Any]) -> None:
                 f"model_revisions.{model}: this model does not come from the Hub here, so it has "
                 "no revision; remove the key"
             )
+
+
+def _check_folders(config: dict[str, Any]) -> None:
+    """Paths that the system can ask for; whether they are there is said when they are read."""
+    for key in ("model_folders", "autoencoder_folders"):
+        for model, folder in config[key].items():
+            try:
+                os.stat(Path(folder).expanduser())
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                continue
+            except (OSError, RuntimeError, ValueError) as error:
+                said = error.strerror if isinstance(error, OSError) else error
+                raise ValueError(
+                    f"{key}.{model} is {shown(folder)}, which is no path here ({said}); correct it"
+                ) from None
 
 
 def _check_keys(config: dict[str, Any], models: Iterable[str], tasks: Iterable[str]) -> None:

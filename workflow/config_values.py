@@ -15,6 +15,9 @@ from typing import Any
 
 import yaml
 
+from hvp_patching.failures import no_text, shown
+from hvp_patching.files import DEEPEST, too_deep
+
 WHOLE = re.compile(r"[+-]?[0-9]+")
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 # YAML 1.1 would read them to the base of 8 or 60.
@@ -23,6 +26,8 @@ OTHER_BASE = re.compile(r"[+-]?(0[0-7_]+|[0-9][0-9_]*(:[0-9_.]+)+)")
 SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it is there
 EXACT = 2**53  # beyond it a float need not be the whole number that was written
+DIGITS = 300  # of a number: more are no float, and Python reads 4,300 at most
+MOST_VALUES = 200_000  # of a file, its aliases written out
 
 
 def read_values(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
@@ -52,6 +57,8 @@ def read_values(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) 
 def _number(value: Any, whole: bool) -> Any:
     if isinstance(value, str):
         text = value.strip()
+        if len(text) > DIGITS:
+            return value
         if WHOLE.fullmatch(text):
             return int(text)
         if NUMBER.fullmatch(text):
@@ -59,6 +66,44 @@ def _number(value: Any, whole: bool) -> Any:
     if whole and isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
         return int(value)
     return value
+
+
+def odd_values(value: Any, key: str = "", depth: int = 0) -> Iterator[str]:
+    """What no configuration means, with its key: other kinds of values, keys that are no text.
+
+    Control characters would also pass the schema's patterns, at the end of a name.
+    """
+    if depth > DEEPEST:
+        yield f"{key} nests more than {DEEPEST} lists and mappings; flatten it"
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                where = key or "the configuration"
+                yield f"{where} has the key {shown(name)}, which is no text; put it in quotes"
+                continue
+            fault = _no_name(name) if name.strip() else "nothing in it"
+            if fault:
+                where = key or "the configuration"
+                yield f"{where} has the key {shown(name)}, with {fault}; remove it"
+            yield from odd_values(item, f"{key}.{name}" if key else name, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            yield from odd_values(item, key, depth + 1)
+    elif isinstance(value, str):
+        fault = _no_name(value)
+        if fault:
+            yield f"{key} has {shown(value)}, with {fault}; remove it"
+    elif isinstance(value, int):
+        if abs(value) >= 10**DIGITS:
+            yield f"{key} is a number of more than {DIGITS} digits; give a smaller one"
+    elif value is not None and not isinstance(value, float):
+        kind = type(value).__name__
+        yield f"{key} is {shown(value)}, a {kind} to YAML; put it in quotes, or give a plain value"
+
+
+def _no_name(text: str) -> str:
+    """Line breaks and tabs are no part of a name or a path either."""
+    return no_text(text.replace("\n", "\0").replace("\t", "\0"))
 
 
 def not_finite(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
@@ -74,21 +119,56 @@ def not_finite(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
 
 
 def check_text(text: str, where: str, loader: Any = Loader) -> None:
-    """Raise ValueError where a YAML or JSON text has a key twice or a number to another base."""
+    """Raise ValueError where a YAML or JSON text has a key twice or a number to another base.
+
+    Likewise where it nests too deep to be read, or its aliases stand for too many values.
+    """
     try:
-        root = yaml.compose(text, Loader=loader)
+        line = too_deep(text, loader)
+        root = None if line else yaml.compose(text, Loader=loader)
     except yaml.YAMLError:
         return  # Snakemake says so
+    if line:
+        raise ValueError(
+            f"{where} nests more than {DEEPEST} lists and mappings in line {line}; flatten it"
+        )
+    if root is not None:
+        _count(root, where, {}, 0)
     seen: set[int] = set()
     for node in _nodes(root, seen):
         if isinstance(node, yaml.MappingNode):
             _check_keys(node, where)
+        elif _too_long(node):
+            line = node.start_mark.line + 1
+            raise ValueError(f"{where} has a number of {len(node.value)} digits in line {line}")
         elif _in_other_base(node):
             line = node.start_mark.line + 1
             raise ValueError(
                 f"{where} has the number {node.value} in line {line}, which YAML reads to the base "
                 "of 8 or 60; write it in decimal digits"
             )
+
+
+def _count(node: yaml.Node, where: str, counted: dict[int, int], depth: int) -> int:
+    """The values of a node, those of aliases each time they stand."""
+    if depth > 2 * DEEPEST:
+        line = node.start_mark.line + 1
+        raise ValueError(f"{where} has an alias within itself in line {line}; write it out")
+    if id(node) not in counted:
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for one in inner for part in (one if isinstance(one, tuple) else (one,))]
+        found = 1 + sum(_count(part, where, counted, depth + 1) for part in parts)
+        if found > MOST_VALUES:
+            raise ValueError(
+                f"{where} stands for more than {MOST_VALUES} values; use fewer aliases"
+            )
+        counted[id(node)] = found
+    return counted[id(node)]
+
+
+def _too_long(node: yaml.Node) -> bool:
+    whole = isinstance(node, yaml.ScalarNode) and node.tag.endswith(":int")
+    return whole and len(node.value) > DIGITS
 
 
 def _in_other_base(node: yaml.Node) -> bool:

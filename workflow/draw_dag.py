@@ -20,10 +20,8 @@ import matplotlib.pyplot as plt
 ROOT = Path(__file__).resolve().parents[1]
 GROUPS = {
     r"(measure_(?!costs$).*)": "measure_*",
-    r"(table\d+|.*_table)": "tables",
-    r"(figure\d+|convergence|frontier|edges|floors|sets|spectrum)": "figures",
     r"(table\d+|.*_table|screening_sites)": "tables",
-    r"(figure\d+|convergence|frontier|screening)": "figures",
+    r"(figure\d+|convergence|edges|floors|frontier|screening|sets|spectrum)": "figures",
 }
 COLOURS = {"compute": "#DDEBF7", "measure": "#E8F3E1", "": "#F5F0E1"}
 WIDTH, HEIGHT = 1.85, 0.42  # of a box, in inches

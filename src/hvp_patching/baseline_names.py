@@ -9,7 +9,7 @@ COUNTED = ("ig_inputs",)  # families: a name is FAMILY_N with N ≥ 1, as in ig_
 
 def counted(name: str) -> tuple[str, int] | None:
     """Family and number of steps of a name such as 'ig_inputs_5', None for any other."""
-    match = re.fullmatch(r"(.+)_([1-9]\d*)", name)
+    match = re.fullmatch(r"(.+)_([1-9][0-9]{0,5})", name)
     if match is None or match[1] not in COUNTED:
         return None
     return match[1], int(match[2])

@@ -87,9 +87,14 @@ def _merge(items: Iterable[tuple[float, int]]) -> dict[float, int]:
     return dict(sorted(merged.items()))
 
 
-def _count(n: int, symbol: str, name: str, least: int = 1) -> int:
+MOST_STEPS, MOST_ROOTS = 100_000, 200  # roots and products take their square and more
+
+
+def _count(n: int, symbol: str, name: str, least: int = 1, most: int = MOST_STEPS) -> int:
     if n < least:
         raise ValueError(f"{name} needs {symbol} ≥ {least}, got {n}")
+    if n > most:  # its terms would be made before anything is computed
+        raise ValueError(f"{name} needs {symbol} ≤ {most}, got {n}")
     return n
 
 
@@ -132,7 +137,7 @@ def IG(N: int, nodes: str = "midpoint") -> QuadratureRule:
 
 def GL(n: int) -> QuadratureRule:
     """Gauss–Legendre integrated gradients, exact for f of degree 2n (not in the paper)."""
-    _count(n, "n", "GL")
+    _count(n, "n", "GL", most=MOST_ROOTS)
     return _gauss(f"gl_{n}", *leggauss(n))
 
 
@@ -141,7 +146,7 @@ def LOBATTO(n: int) -> QuadratureRule:
 
     Both ends are nodes, the others the roots of P'_{n−1}; weights 2 / (n(n−1) P_{n−1}²).
     """
-    _count(n, "n", "LOBATTO", least=2)
+    _count(n, "n", "LOBATTO", least=2, most=MOST_ROOTS)
     legendre = Legendre.basis(n - 1)
     slope = legendre.deriv()
     roots = slope.roots()
@@ -176,7 +181,7 @@ def IH_PI(K: int) -> QuadratureRule:
 
 def IH_DR(n: int) -> QuadratureRule:
     """Double Riemann sum of the integrated Hessian, f'(0) + n⁻² Σ_αβ αβ f''(αβ) (appendix D.2)."""
-    shares = _products(_count(n, "n", "IH_DR"))
+    shares = _products(_count(n, "n", "IH_DR", most=MOST_ROOTS))
     terms: list[Term] = [(Fraction(0), 1, 1.0)]
     terms += [(node, 2, float(node) * share) for node, share in shares.items()]
     return QuadratureRule(f"ih_dr_{n}", 2 * n * n, tuple(terms))
@@ -189,7 +194,7 @@ def IH_FULL(n: int) -> QuadratureRule:
     where the paper's integrated Hessians keep f'(0) and the second term alone (not in the paper).
     """
     terms: list[Term] = []
-    for node, share in _products(_count(n, "n", "IH_FULL")).items():
+    for node, share in _products(_count(n, "n", "IH_FULL", most=MOST_ROOTS)).items():
         terms += [(node, 1, share), (node, 2, float(node) * share)]
     return QuadratureRule(f"ih_full_{n}", 2 * n * n, tuple(terms))
 
@@ -251,7 +256,11 @@ NAMES: dict[str, Callable[..., Estimator]] = {
 def by_name(name: str) -> Estimator:
     """The estimator called `name` (such as 'ms_hvp_5'); ValueError lists the known patterns."""
     for pattern, make in NAMES.items():
-        if match := re.fullmatch(pattern, name):
+        if match := re.fullmatch(pattern, name, re.ASCII):
+            if any(len(group) > 9 for group in match.groups()):
+                raise ValueError(
+                    f"estimator '{name[:40]}…' has too many steps: give {MOST_STEPS} at most"
+                )
             return make(*(int(group) for group in match.groups()))
     known = ", ".join(pattern.replace(r"(\d+)", "N") for pattern in NAMES)
     raise ValueError(f"unknown estimator '{name}'; known: {known}")

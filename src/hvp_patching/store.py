@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from hvp_patching.environments import Environment
+from hvp_patching.failures import one_line
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ PART = ".part-"
 # A write takes milliseconds. A dead writer's file is cleared after a minute (a writer in another
 # process namespace of this host looks dead), one whose writer cannot be seen after a day.
 DEAD_SECONDS, UNSEEN_SECONDS = 60, 86_400
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -86,8 +89,8 @@ def decode(content: bytes, key: Key) -> tuple[Entry, Environment]:
         if metadata["key"] != key.digest() or json.loads(metadata["fields"]) != _plain(key):
             raise Damage("it holds the numbers of another key")
         return load(payload), Environment.from_fields(json.loads(metadata["environment"]))
-    except (KeyError, ValueError) as error:
-        raise Damage(f"it is no entry ({error})") from error
+    except (*UNREADABLE, SafetensorError) as error:
+        raise Damage(f"it is no entry ({one_line(error)})") from error
 
 
 def _check_content(content: bytes) -> None:

@@ -1,12 +1,13 @@
 import ast
 import errno
+import hashlib
 import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from hvp_patching.files import WriteError, write_table, write_text
+from hvp_patching.files import WriteError, drop_damaged_blob, write_table, write_text
 
 
 def test_writes_utf8_and_makes_folders(tmp_path):
@@ -83,3 +84,40 @@ def test_there_is_one_atomic_writer_and_the_stores():
     ]
     assert sorted(found) == sorted(WRITERS)
     assert renames("partial.replace(path)\nos.replace(a, b)\n'a'.replace('b', 'c')") == [1, 2]
+
+
+def _cached(folder: Path, content: bytes, name: str) -> Path:
+    """A file as the Hub's client keeps it: a blob named after its hash, and a link to it."""
+    blob = folder / "models--a--b" / "blobs" / name
+    link = folder / "models--a--b" / "snapshots" / ("c" * 40) / "file.bin"
+    for path in (blob, link):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_bytes(content)
+    link.symlink_to(blob)
+    return link
+
+
+def _names(content: bytes) -> list[str]:
+    git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    return [hashlib.sha256(content).hexdigest(), git]
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["sha256", "git"])
+def test_a_file_of_the_hubs_cache_is_what_its_blob_is_named_after(kind, tmp_path):
+    content = bytes(range(256)) * 5000
+    link = _cached(tmp_path, content, _names(content)[kind])
+    assert drop_damaged_blob(link) == ""
+    assert link.read_bytes() == content
+    damaged = _cached(tmp_path / "other", content[:-1] + b"x", _names(content)[kind])
+    fault = drop_damaged_blob(damaged)
+    assert f"instead of {_names(content)[kind]} and was removed; run again" in fault
+    assert not damaged.is_symlink()
+    assert not list((tmp_path / "other").rglob("blobs/*"))
+
+
+def test_other_files_have_no_such_name(tmp_path):
+    plain = tmp_path / "config.json"
+    plain.write_text("{}")
+    assert drop_damaged_blob(plain) == ""
+    assert drop_damaged_blob(_cached(tmp_path, b"x", "no-hash")) == ""
+    assert drop_damaged_blob(tmp_path) == ""

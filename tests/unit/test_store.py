@@ -262,6 +262,36 @@ def test_a_safetensors_file_that_is_no_entry_is_noticed(store, caplog):
     assert "is damaged (it is no entry ('__metadata__')" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xff" * 8,
+        (2).to_bytes(8, "little") + b"[]",
+        (4).to_bytes(8, "little") + b"null",
+        (21).to_bytes(8, "little") + b'{"__metadata__": [1]}',
+        (20).to_bytes(8, "little") + b'{"__metadata__": {}}',
+        (10**5).to_bytes(8, "little") + b"[" * 10**5,
+    ],
+)
+def test_an_entry_made_to_pass_the_checksum_is_noticed(store, caplog, payload):
+    """Whoever writes the mark and a right checksum writes no entry by that alone."""
+    store.put(KEY, entry(), HERE)
+    store.path(KEY).write_bytes(MARK + hashlib.sha256(MARK + payload).digest() + payload)
+    assert store.get(KEY) is None
+    assert "is damaged (it is no entry (" in caplog.text
+
+
+def test_tensors_that_are_none_behind_the_right_key_are_noticed(store, caplog):
+    store.put(KEY, entry(), HERE)
+    payload = store.path(KEY).read_bytes()[len(MARK) + DIGEST_BYTES :]
+    length = 8 + int.from_bytes(payload[:8], "little")
+    payload = payload[:length] + payload[length : len(payload) - 3]
+    store.path(KEY).write_bytes(MARK + hashlib.sha256(MARK + payload).digest() + payload)
+    assert store.get(KEY) is None
+    assert "is damaged (it is no entry (" in caplog.text
+
+
 @pytest.mark.parametrize("version", [1, 3])
 def test_an_entry_of_another_format_is_computed_again_and_never_misread(store, caplog, version):
     path = store.path(KEY)

@@ -23,6 +23,7 @@ from hvp_patching.claims.facts import FACTS
 from hvp_patching.claims.reading import Claim, ClaimsError, Query
 from hvp_patching.claims.selection import select
 from hvp_patching.claims.statistics import estimate
+from hvp_patching.failures import one_line, out_of_memory, shown
 from hvp_patching.frames import SMALLEST_SAMPLE
 from hvp_patching.settings import Setting
 
@@ -80,8 +81,19 @@ class Evidence:
     def numbers(self, query: Query) -> list[Number]:
         """Every number of a query, in the order of its settings; none where it is pending."""
         if query.name not in self._numbers:
-            self._numbers[query.name] = self._compute(query)
+            self._numbers[query.name] = self._answered(query)
         return self._numbers[query.name]
+
+    def _answered(self, query: Query) -> list[Number]:
+        try:
+            return self._compute(query)
+        except Exception as error:  # whatever pandas and numpy make of its columns and words
+            if isinstance(error, ClaimsError) or out_of_memory(error):
+                raise
+            raise ClaimsError(
+                f"query '{query.name}' has no answer ({type(error).__name__}: {one_line(error)}); "
+                "correct it in data/claims/queries.yaml"
+            ) from error
 
     def checks(self, query: Query, claim: Claim) -> list[Check]:
         """Every number of a query against what the claim, or the query, says."""
@@ -194,4 +206,8 @@ def _configured(config: Mapping[str, Any], key: str) -> float:
     if isinstance(value, str):
         digits = re.search(r"\d+", value)
         return float(digits[0]) if digits else math.nan
+    if not isinstance(value, int | float):
+        raise ClaimsError(
+            f"the configuration's '{key}' is {shown(value)}, and a claim asks a number"
+        )
     return float(value)

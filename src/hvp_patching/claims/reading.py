@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from hvp_patching.claims.expressions import fault_of
+from hvp_patching.failures import no_text, one_line, shown
+from hvp_patching.files import read_yaml
 
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it is there
 # What a claim is, in data/claims/scope.csv
 MECHANISM, ANALOGUE, PRINTED, FACT, NOT_RUN = KINDS = (
     *("mechanism", "analogue", "paper_numbers", "definition"),
@@ -18,6 +20,10 @@ MECHANISM, ANALOGUE, PRINTED, FACT, NOT_RUN = KINDS = (
 )
 ONE_MODEL = "analogue"
 SCOPE_COLUMNS = ("claim_id", "kind", "query", "number", "restated", "need", "reason")
+CLAIM_COLUMNS = (
+    *("claim_id", "section", "claim", "model", "task", "unit", "comparison"),
+    *("paper_value", "paper_value_high", "derived_value", "derived_value_high"),
+)
 
 
 class ClaimsError(ValueError):
@@ -100,34 +106,66 @@ class Query:
     failing: str = "fails"
 
 
-LISTS = ("settings", "site", "tasks", "mean_by")
+LISTS = {"settings", "site", "tasks", "mean_by"}
 
 
 def load_yaml(path: Path | str) -> Any:
     """The content of a YAML file; ``ClaimsError`` of one line where it is not YAML."""
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=Loader)
-    except yaml.YAMLError as error:
+        return read_yaml(path)
+    except Exception as error:  # dates, numbers and nesting fail in the loader, each in its way
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be read"
+        problem = getattr(error, "problem", None) or one_line(error)
         raise ClaimsError(f"{path}{line}: no YAML: {problem}") from None
 
 
 def read_queries(path: Path | str) -> dict[str, Query]:
-    """Every query by name. Raises ``ClaimsError`` for a key that a query does not have."""
-    found = {}
+    """Every query by name.
+
+    Raises ``ClaimsError`` for a key that a query does not have, and an expression that says more
+    than ``expressions`` allows.
+    """
+    found: dict[str, Query] = {}
     text = load_yaml(path)
-    for name, parts in {**text["queries"], **(text.get("pending") or {})}.items():
-        unknown = set(parts) - set(Query.__dataclass_fields__)
-        if unknown:
-            raise ClaimsError(f"{path}: query '{name}' has the unknown key '{min(unknown)}'")
-        named: dict[str, Any] = {
-            key: ((value,) if isinstance(value, str) else tuple(value)) if key in LISTS else value
-            for key, value in parts.items()
-        }
-        found[name] = Query(name=name, **named)
+    groups = [text.get(key) or {} for key in ("queries", "pending")] if _mapping(text) else []
+    if not groups or not all(map(_mapping, groups)):
+        raise ClaimsError(f"{path} has no queries: give 'queries: {{NAME: {{says: …}}}}'")
+    for name, parts in {**groups[0], **groups[1]}.items():
+        if not isinstance(name, str) or not _mapping(parts):
+            raise ClaimsError(f"{path}: {shown(name)} is no query: give 'NAME: {{says: …}}'")
+        found[name] = _query(name, parts, f"{path}: query '{name}'")
     return found
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _query(name: str, parts: Mapping[str, Any], where: str) -> Query:
+    known = set(Query.__dataclass_fields__) - {"name"}
+    unknown = [key for key in parts if key not in known]
+    if unknown:
+        raise ClaimsError(f"{where} has the unknown key {shown(unknown[0])}")
+    named = dict(parts)
+    for key in LISTS & parts.keys():
+        value = parts[key]
+        if not isinstance(value, str | list):
+            raise ClaimsError(f"{where}: {key} is {shown(value)}; it must be a name or a list")
+        named[key] = (value,) if isinstance(value, str) else tuple(value)
+    derived = named.get("derive", {})
+    if not _mapping(derived):
+        raise ClaimsError(f"{where}: derive is {shown(derived)}; it must be a mapping")
+    for expression in (*derived.values(), *filter(None, [named.get("keep")])):
+        check_expression(expression, name)
+    return Query(name=name, **named)
+
+
+def check_expression(expression: str, query: str) -> None:
+    """Raise ``ClaimsError`` for an expression that says more than ``expressions`` allows."""
+    fault = fault_of(expression)
+    if fault:
+        raise ClaimsError(f"query '{query}': the expression {shown(expression)}: {fault}")
 
 
 def read_claims(claims: Path | str, scope: Path | str) -> list[Claim]:
@@ -136,7 +174,7 @@ def read_claims(claims: Path | str, scope: Path | str) -> list[Claim]:
     Raises ``ClaimsError`` naming a claim that one of the files lacks or has twice, and a row of an
     unknown kind, without a query, or not run without a need and a reason.
     """
-    printed, judged = _rows(claims), _rows(scope)
+    printed, judged = _rows(claims, CLAIM_COLUMNS), _rows(scope, SCOPE_COLUMNS)
     for path, ours, theirs in ((scope, judged, printed), (claims, printed, judged)):
         absent = [name for name in theirs if name not in ours]
         if absent:
@@ -144,13 +182,26 @@ def read_claims(claims: Path | str, scope: Path | str) -> list[Claim]:
     return [_claim(row, judged[name]) for name, row in printed.items()]
 
 
-def _rows(path: Path | str) -> dict[str, dict[str, str]]:
+def _rows(path: Path | str, columns: Sequence[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
-    with Path(path).open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines):
-            if row["claim_id"] in found:
-                raise ClaimsError(f"{path} has the claim {row['claim_id']} twice: remove one")
-            found[row["claim_id"]] = row
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines, strict=True)
+            absent = [name for name in columns if name not in (reader.fieldnames or ())]
+            if absent:
+                raise ClaimsError(f"{path} has no column '{absent[0]}': add it")
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ClaimsError(f"{path} cannot be read as CSV in UTF-8: {one_line(error)}") from error
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise ClaimsError(f"{path}: row {number} does not fill its columns: quote its commas")
+        fault = next(filter(None, map(no_text, row.values())), "")
+        if fault:
+            raise ClaimsError(f"{path}: row {number} has {fault}: remove it")
+        if row["claim_id"] in found:
+            raise ClaimsError(f"{path} has the claim {row['claim_id']} twice: remove one")
+        found[row["claim_id"]] = row
     return found
 
 
@@ -173,8 +224,8 @@ def _claim(row: Mapping[str, str], judged: Mapping[str, str]) -> Claim:
         tasks=tuple(filter(None, row["task"].split(";"))),
         unit=row["unit"],
         comparison=row["comparison"],
-        value=_number(text),
-        value_high=_number(high),
+        value=_number(text, name),
+        value_high=_number(high, name),
         decimals=len(text.partition(".")[2]),
         kind=kind,
         queries=queries,
@@ -185,8 +236,14 @@ def _claim(row: Mapping[str, str], judged: Mapping[str, str]) -> Claim:
     )
 
 
-def _number(text: str) -> float | None:
-    return float(text) if text else None
+def _number(text: str, claim: str) -> float | None:
+    try:
+        found = float(text) if text else None
+    except ValueError:
+        found = math.nan
+    if found is not None and not math.isfinite(found):
+        raise ClaimsError(f"{claim}: its value {shown(text)} is no finite number: correct it")
+    return found
 
 
 def check_names(

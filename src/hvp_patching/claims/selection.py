@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from hvp_patching.claims.reading import ClaimsError, Query
+from hvp_patching.claims.reading import ClaimsError, Query, check_expression
 
 STEPS = r"_(\d+)$"
 
@@ -37,14 +37,19 @@ def _select(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
     if query.pivot:
         frame = _wide(frame, query.pivot)
     for column, expression in query.derive.items():
-        found: Any = frame.eval(expression, engine="python")
+        found: Any = _evaluated(frame, expression, query)
         frame = frame.assign(**{column: found})
     if query.keep and len(frame):
-        kept: Any = frame.eval(query.keep, engine="python")
+        kept: Any = _evaluated(frame, query.keep, query)
         frame = frame[kept.astype(bool)]
     if query.mean_by:
         frame = frame.groupby(list(query.mean_by), sort=False).mean(numeric_only=True).reset_index()
     return frame
+
+
+def _evaluated(frame: pd.DataFrame, expression: str, query: Query) -> Any:
+    check_expression(expression, query.name)
+    return frame.eval(expression, engine="python")
 
 
 def _wide(frame: pd.DataFrame, pivot: Mapping[str, Any]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from hvp_patching.failures import one_line, shown
 from hvp_patching.features.autoencoder import Kind, SparseAutoencoder, Weights, check_fits
 from hvp_patching.files import write_bytes, write_text
 from hvp_patching.models.content import listed, read_json
@@ -77,12 +78,12 @@ def save_autoencoder(
 
 def read_kind(config: Mapping[str, Any], name: str) -> Kind:
     """What a cfg.json says that the autoencoder computes; ModelError for what is not known here."""
-    about = {**config, **(config.get("metadata") or {})}
+    about = {**config, **_object(config, "metadata", name)}
     hook = about.get("hook_name") or about.get("hook_point")
     if hook is None or about.get("hook_head_index") is not None:
         raise ModelError(f"{name}: {CONFIG} names no hook of the residual stream (hook_name)")
     activation, k = _activation(config, name)
-    kwargs = about.get("model_from_pretrained_kwargs") or {}
+    kwargs = _object(about, "model_from_pretrained_kwargs", name)
     normalisation = str(config.get("normalize_activations") or "none").lower()
     if normalisation == "expected_average_only_in":
         raise ModelError(
@@ -99,6 +100,13 @@ def read_kind(config: Mapping[str, Any], name: str) -> Kind:
     )
 
 
+def _object(config: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
+    found = config.get(key) or {}
+    if not isinstance(found, dict):
+        raise ModelError(f"{name}: {key} in {CONFIG} is {shown(found)}; it must be an object")
+    return found
+
+
 def _activation(config: Mapping[str, Any], name: str) -> tuple[str, int]:
     architecture = str(config.get("architecture", "standard"))
     if architecture not in ARCHITECTURES:
@@ -110,9 +118,9 @@ def _activation(config: Mapping[str, Any], name: str) -> tuple[str, int]:
         if activation not in FUNCTIONS:
             known = ", ".join(FUNCTIONS)
             raise ModelError(f"{name} has the activation function '{activation}'; known: {known}")
-    k = config.get("k", (config.get("activation_fn_kwargs") or {}).get("k", 0))
+    k = config.get("k", _object(config, "activation_fn_kwargs", name).get("k", 0))
     if activation == "topk" and (not isinstance(k, int) or isinstance(k, bool)):
-        raise ModelError(f"{name}: k is {k!r}; it must be a whole number")
+        raise ModelError(f"{name}: k is {shown(k)}; it must be a whole number")
     return activation, int(k) if activation == "topk" else 0
 
 
@@ -127,9 +135,8 @@ def _read_weights(place: Path) -> Weights:
     try:
         return load_file(str(path))
     except (SafetensorError, OSError, ValueError) as error:
-        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ModelError(
-            f"{path} is damaged or no safetensors file ({said}); fetch it again"
+            f"{path} is damaged or no safetensors file ({one_line(error)}); fetch it again"
         ) from error
 
 
@@ -165,7 +172,7 @@ def check_model(config: Mapping[str, Any], model: Any, name: str) -> None:
     from hvp_patching.models.identity import current_identity
     from hvp_patching.models.registry import MODELS
 
-    about = {**config, **(config.get("metadata") or {})}
+    about = {**config, **_object(config, "metadata", name)}
     weights, named = about.get("model_identity"), about.get("model_name")
     own = model.hvp_spec.name
     if weights is not None and weights != current_identity(model):
@@ -173,5 +180,5 @@ def check_model(config: Mapping[str, Any], model: Any, name: str) -> None:
             f"{name} was trained on other weights than those of {own} here; train it again, or "
             "give the model that it belongs to"
         )
-    if weights is None and named in MODELS and named != own:
+    if weights is None and isinstance(named, str) and named in MODELS and named != own:
         raise ModelError(f"{name} is of {named}, not of {own}; give an autoencoder of {own}")

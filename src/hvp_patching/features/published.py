@@ -47,7 +47,7 @@ def fetch_autoencoder(model: str, hook: str, folder: str | Path) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    from hvp_patching.files import whole, write_text
+    from hvp_patching.files import drop_damaged_blob, whole, write_text
     from hvp_patching.models.content import read_json
     from hvp_patching.models.fetch import readable_disk_errors
 
@@ -71,6 +71,9 @@ def fetch_autoencoder(model: str, hook: str, folder: str | Path) -> Path:
     absent = [name for name in FILES if not (found / name).is_file()]
     if absent:
         raise ModelError(f"{source.repo} has no {hook}/{absent[0]}; choose another hook")
+    faults = list(filter(None, (drop_damaged_blob(found / name) for name in FILES)))
+    if faults:
+        raise ModelError(f"{model}: a damaged download in {found}: {faults[0]}")
     config = read_json(found / FILES[0]) | dict(source.overrides)
     config["origin"] = {"repo": source.repo, "revision": source.revision}
     with readable_disk_errors(Path(folder)), whole(Path(folder) / FILES[1]) as partial:

@@ -22,8 +22,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from hvp_patching.failures import one_line
 from hvp_patching.models.content import INDEX, listed, read_json, shard_index, weight_files
 from hvp_patching.models.errors import ModelError
+from hvp_patching.models.plausible import check_plausible
 from hvp_patching.models.registry import ModelSpec, Sizes
 
 FLOATS = {"F64", "F32", "F16", "BF16"}
@@ -59,8 +61,9 @@ def check_folder(spec: ModelSpec, folder: Path) -> None:
             f"{spec.name}: config.json in {folder} names other weights "
             f"({written['transformers_weights']!r}); remove the key transformers_weights"
         )
+    shapes = _check_tensors(spec, folder)
+    check_plausible(spec.name, folder / "config.json", written, shapes)
     check_config(spec, _config(spec, folder), folder)
-    _check_tensors(spec, folder)
 
 
 def _config(spec: ModelSpec, folder: Path) -> PreTrainedConfig:
@@ -105,15 +108,21 @@ def sizes_of(config: PreTrainedConfig) -> Sizes:
     return Sizes(int(layers or 0), width, int(heads or 0), int(mlp))
 
 
-def _check_tensors(spec: ModelSpec, folder: Path) -> None:
+def _check_tensors(spec: ModelSpec, folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors, by the headers; ModelError where these do not fit together."""
     held: dict[str, Path] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(folder):
         try:
             with safe_open(str(path), framework="pt") as tensors:
                 names = list(tensors.keys())
-                kinds = {name: tensors.get_slice(name).get_dtype() for name in names}
+                slices = {name: tensors.get_slice(name) for name in names}
+                kinds = {name: piece.get_dtype() for name, piece in slices.items()}
+                shapes |= {name: tuple(piece.get_shape()) for name, piece in slices.items()}
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is damaged or truncated ({error}): fetch it again") from error
+            raise ModelError(
+                f"{path} is damaged or truncated ({one_line(error)}): fetch it again"
+            ) from error
         odd = [n for n in names if kinds[n] not in FLOATS and not BENIGN.search(n)]
         if odd:
             raise ModelError(
@@ -135,6 +144,7 @@ def _check_tensors(spec: ModelSpec, folder: Path) -> None:
                 f"{spec.name}: {INDEX} in {folder} names {len(absent)} weights that their shards "
                 f"do not hold ({listed(absent)}); fetch the checkpoint again"
             )
+    return shapes
 
 
 def check_complete(spec: ModelSpec, folder: Path) -> None:

@@ -10,11 +10,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hvp_patching.failures import one_line
 from hvp_patching.models.errors import ModelError
 
 MANIFEST = "hvp_model.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 CHUNK = 1 << 20
+LARGEST_JSON = 1 << 26  # bytes; the largest index of a sharded checkpoint has a tenth of it
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -38,15 +40,19 @@ def sha256_file(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; ModelError where it is missing, damaged or no object."""
+    """The JSON object in a file; ModelError where it is missing, damaged, huge or no object."""
     try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise ModelError(f"{path} has more than {LARGEST_JSON} bytes; fetch it again")
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(
             f"no {path.name} in {path.parent}; give a complete model folder"
         ) from error
+    except ModelError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged ({error}); fetch it again") from error
+        raise ModelError(f"{path} is damaged ({one_line(error)}); fetch it again") from error
     if not isinstance(found, dict):
         raise ModelError(f"{path} is damaged (no JSON object); fetch it again")
     return found

@@ -21,6 +21,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from hvp_patching.failures import one_line
+from hvp_patching.files import drop_damaged_blob
 from hvp_patching.models.checkpoint import (
     check_complete,
     check_config,
@@ -39,6 +41,7 @@ from hvp_patching.models.content import (
 from hvp_patching.models.errors import ModelError
 from hvp_patching.models.fetch import readable_disk_errors
 from hvp_patching.models.gguf_guard import check_header
+from hvp_patching.models.gguf_sizes import check_sizes
 from hvp_patching.models.gguf_source import gguf_file
 from hvp_patching.models.identity import memory_identity
 from hvp_patching.models.notices import show_terms
@@ -110,7 +113,7 @@ def convert_gguf(
     `terms` are licence texts laid beside them. Raises ModelError where the file cannot be read,
     the saved tokenizer disagrees with the file's, or the disk is full.
     """
-    check_header(gguf)
+    check_sizes(spec, gguf, check_header(gguf))
     loaded: Any
     try:
         with quiet_transformers():
@@ -119,14 +122,18 @@ def convert_gguf(
                 gguf_file=gguf.name,
                 dtype=torch.float32,
                 local_files_only=True,
+                trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
         tokenizer = AutoTokenizer.from_pretrained(
-            str(gguf.parent), gguf_file=gguf.name, local_files_only=True
+            str(gguf.parent),
+            gguf_file=gguf.name,
+            local_files_only=True,
+            trust_remote_code=False,
         )
     except Exception as error:
-        raise ModelError(f"cannot read the GGUF file {gguf}: {error}") from error
+        raise ModelError(f"cannot read the GGUF file {gguf}: {one_line(error)}") from error
     model, report = loaded
     check_report(spec.name, str(gguf), model, report)
     check_finite(spec.name, str(gguf), model)
@@ -172,6 +179,7 @@ def _snapshot(spec: ModelSpec, hub: Hub, revision: str | None) -> tuple[Path, di
     try:
         with readable_disk_errors(Path(hub.repo)):
             found = Path(snapshot_download(hub.repo, revision=wanted, allow_patterns=HUB_FILES))
+            check_blobs(spec.name, found)
     except ModelError:
         raise
     except Exception as error:
@@ -188,13 +196,23 @@ def _snapshot(spec: ModelSpec, hub: Hub, revision: str | None) -> tuple[Path, di
     return found, {"source": hub.repo, "revision": wanted, "commit": commit}
 
 
+def check_blobs(name: str, folder: Path) -> None:
+    """ModelError where a file of the Hub's cache is not the one the Hub named."""
+    for path in sorted(folder.rglob("*")):
+        fault = drop_damaged_blob(path)
+        if fault:
+            raise ModelError(f"{name}: a damaged download in {folder}: {fault}")
+
+
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     model.save_pretrained(str(folder), max_shard_size="4GB")
     tokenizer.save_pretrained(str(folder))
     config_mode = (folder / "config.json").stat().st_mode
     for path in weight_files(folder):
         path.chmod(config_mode)  # safetensors writes 0600 whatever the umask
-    saved = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    saved = AutoTokenizer.from_pretrained(
+        str(folder), local_files_only=True, trust_remote_code=False
+    )
     for text in PROBES:
         before, after = (t.encode(text, add_special_tokens=False) for t in (tokenizer, saved))
         if before != after:

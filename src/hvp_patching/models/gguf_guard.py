@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import mmap
 import struct
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from hvp_patching.models.errors import ModelError
@@ -21,6 +23,9 @@ VERSIONS = (2, 3)
 MAX_DIMENSIONS = 4  # ggml's own limit
 MAX_NESTING = 2
 MAX_ALIGNMENT = 1 << 20
+# What readers take time and memory for, one by one, far above what any vocabulary has.
+MOST_NAMES, MOST_ELEMENTS = 1 << 16, 1 << 21  # keys and tensors each; of all arrays together
+LONGEST = 1 << 13  # bytes of a token or a merge: building merges takes the square of it
 SCALARS = {
     GGUFValueType.UINT8: "B",
     GGUFValueType.INT8: "b",
@@ -55,9 +60,10 @@ class _Header:
     """The bytes of a file, read in order."""
 
     def __init__(self, path: Path, raw: bytes | mmap.mmap) -> None:
-        self.path, self.raw, self.at = path, raw, 0
+        self.path, self.raw, self.at, self.elements = path, raw, 0, 0
 
     def error(self, what: str) -> ModelError:
+        what = what if len(what) <= 300 else f"{what[:300]}…"
         return ModelError(
             f"cannot read the GGUF file {self.path}: {what} (at byte {self.at} of "
             f"{len(self.raw)}); fetch the file again"
@@ -81,8 +87,19 @@ class _Header:
             raise self.error(f"{found} {what} cannot be in the {self.left()} bytes left")
         return found
 
-    def skip(self, size: int) -> None:
-        self.at += size
+    def names(self, what: str, least: int) -> int:
+        found = self.count(what, least)
+        if found > MOST_NAMES:
+            raise self.error(f"{found} {what} are more than {MOST_NAMES}")
+        return found
+
+    def elements_of(self, key: str, least: int) -> int:
+        """The length of an array, which adds to the length of all."""
+        found = self.count(f"elements of {key!r}", least)
+        self.elements += found
+        if self.elements > MOST_ELEMENTS:
+            raise self.error(f"with {key!r} the arrays have more than {MOST_ELEMENTS} elements")
+        return found
 
     def name(self, what: str) -> str:
         length = self.count(f"bytes of {what}", 1)
@@ -94,8 +111,15 @@ class _Header:
         return found
 
 
-def check_header(path: Path) -> None:
-    """Raise ModelError, in one line and at once, where the header of a GGUF file is malformed.
+class Contents(NamedTuple):
+    """What a header says: numbers of its keys (of an array the largest), shapes of its tensors."""
+
+    numbers: Mapping[str, Any]
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+def check_header(path: Path) -> Contents:
+    """What a GGUF file's header says; ModelError, at once, where it is malformed.
 
     Checked against the bytes left: counts, lengths of strings and arrays, types; then keys and
     tensors named twice, alignment, shapes, that every tensor lies within the file, and that no
@@ -106,33 +130,45 @@ def check_header(path: Path) -> None:
             if path.stat().st_size == 0:
                 raise ModelError(f"cannot read the GGUF file {path}: it is empty; fetch it again")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
-                _walk(_Header(path, raw))
+                return check_bytes(raw, path)
     except OSError as error:
         raise ModelError(f"cannot read the GGUF file {path}: {error}") from error
 
 
-def _walk(header: _Header) -> None:
+def check_bytes(raw: bytes | mmap.mmap, path: Path) -> Contents:
+    """check_header of a file's content; `path` is what errors name."""
+    header = _Header(path, raw)
     if header.raw[:4] != MAGIC:
         raise header.error("it does not begin with GGUF")
-    header.skip(4)
+    header.at += 4
     version = header.number("I", "the version")
     if version not in VERSIONS:
         raise header.error(f"version {version} is not one of {VERSIONS}, or big-endian")
-    tensors = header.count("tensors", TENSOR)
-    keys = header.count("keys", KEY)
+    tensors, keys = header.names("tensors", TENSOR), header.names("keys", KEY)
     numbers = _keys(header, keys)
-    shapes, ends = _tensors(header, tensors)
+    shapes, places = _tensors(header, tensors)
     alignment = numbers.get("general.alignment", 32)
     power = isinstance(alignment, int) and alignment > 0 and not alignment & (alignment - 1)
     if not power or alignment > MAX_ALIGNMENT:
         raise header.error(f"general.alignment is {alignment}, no power of two below 2^20")
-    start = -(-header.at // alignment) * alignment
-    for name, (offset, size) in ends.items():
+    _check_places(header, places, alignment)
+    _check_lengths(header, numbers, shapes)
+    return Contents(numbers, shapes)
+
+
+def _check_places(header: _Header, places: dict[str, tuple[int, int]], alignment: int) -> None:
+    """Every tensor in the file and on bytes of its own: shared ones would be loaded many times."""
+    start, taken = -(-header.at // alignment) * alignment, 0
+    for name, (offset, size) in sorted(places.items(), key=lambda item: item[1]):
         if start + offset + size > len(header.raw):
             raise header.error(
                 f"the tensor {name!r} would end at byte {start + offset + size}, beyond the file"
             )
-    _check_lengths(header, numbers, shapes)
+        if offset % alignment:
+            raise header.error(f"the tensor {name!r} is not aligned to {alignment} bytes")
+        if offset < taken:
+            raise header.error(f"the tensor {name!r} lies on bytes of another one")
+        taken = offset + size
 
 
 def _keys(header: _Header, count: int) -> dict[str, Any]:
@@ -161,19 +197,20 @@ def _value(header: _Header, kind: GGUFValueType, key: str, depth: int) -> Any:
     if kind in SCALARS:
         return header.number(SCALARS[kind], f"the value of {key!r}")
     if kind is GGUFValueType.STRING:
-        header.skip(header.count(f"bytes of {key!r}", 1))
+        length = header.count(f"bytes of {key!r}", 1)
+        header.at += length
         return None
     if depth >= MAX_NESTING:
         raise header.error(f"{key!r} is an array within arrays, {depth + 1} deep")
     inner = _kind(header)
     if inner in SCALARS:
         size = struct.calcsize(f"<{SCALARS[inner]}")
-        length = header.count(f"elements of {key!r}", size)
+        length = header.elements_of(key, size)
         values = _largest(header, SCALARS[inner], length) if length else None
-        header.skip(length * size)
+        header.at += length * size
         return values
     least = STRING if inner is GGUFValueType.STRING else ARRAY
-    length = header.count(f"elements of {key!r}", least)
+    length = header.elements_of(key, least)
     if inner is GGUFValueType.STRING:
         _skip_strings(header, length, key)
     else:
@@ -188,9 +225,12 @@ def _skip_strings(header: _Header, count: int, key: str) -> None:
     for _ in range(count):
         if at + STRING > end:
             break
-        at += STRING + read(raw, at)[0]
+        length = read(raw, at)[0]
+        at += STRING + length
         if at > end:
             break
+        if length > LONGEST:
+            raise header.error(f"a string of {key!r} has {length} bytes, more than {LONGEST}")
         header.at = at
     else:
         return
@@ -198,10 +238,9 @@ def _skip_strings(header: _Header, count: int, key: str) -> None:
 
 
 def _largest(header: _Header, code: str, length: int) -> Any:
-    """The largest number of a short array (lengths layer by layer); None for a long one."""
-    if length > 4096:
-        return None
-    return max(struct.unpack_from(f"<{length}{code}", header.raw, header.at))
+    """The largest number of an array: lengths may be given layer by layer."""
+    kind = np.dtype(code).newbyteorder("<")
+    return np.frombuffer(header.raw, kind, length, header.at).max().item()
 
 
 def _tensors(

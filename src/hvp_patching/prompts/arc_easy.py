@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hvp_patching.files import drop_damaged_blob
 from hvp_patching.prompts.data_files import data_folder
 from hvp_patching.prompts.multiple_choice import Question, letters_of
 from hvp_patching.prompts.pair import PromptError, PromptPair
@@ -63,7 +64,7 @@ def _file() -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(REPO, HUB_FILE, repo_type="dataset", revision=REVISION))
+        found = Path(hf_hub_download(REPO, HUB_FILE, repo_type="dataset", revision=REVISION))
     except Exception as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PromptError(
@@ -71,6 +72,10 @@ def _file() -> Path:
             f"({said.split('. ')[0][:200].rstrip('.')}); put a copy at {local}, or leave the task "
             "out"
         ) from error
+    fault = drop_damaged_blob(found)
+    if fault:
+        raise PromptError(f"task 'arc_easy': a damaged download: {fault}")
+    return found
 
 
 def pairs(n: int | None, seed: int = 0) -> list[PromptPair]:

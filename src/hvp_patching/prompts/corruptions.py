@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from hvp_patching.failures import shown
 from hvp_patching.prompts.entity_swap import relation
 from hvp_patching.prompts.ioi import names
 from hvp_patching.prompts.multiple_choice import with_other_letters
@@ -75,6 +76,10 @@ def abc(model: TokenizerCarrier, pair: PromptPair, seed: int = 0) -> PromptPair:
     words = set(re.findall(r"\w+", pair.clean))
     others = [name for name in names() if name not in words]
     key = pair.prompt_id or pair.clean
+    if not others:
+        raise UnfitPrompt(
+            f"{label(pair)}: every name of ioi.yaml stands in it; add a third one", "no third name"
+        )
     return _rename_second_subject(pair, others[draw(len(others), seed, key, "third name")])
 
 
@@ -88,7 +93,9 @@ def random_token(
     prompt has no token there.
     """
     if isinstance(position, bool) or not isinstance(position, int) or position < 0:
-        raise PromptError(f"random_token: position {position!r} is not a whole number from 0 on")
+        raise PromptError(
+            f"random_token: position {shown(position)} is not a whole number from 0 on"
+        )
     bos = bos_ids(model)
     clean = prompt_ids(model, pair, "clean", pair.clean)[len(bos) :]
     if position >= len(clean):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from hvp_patching.failures import shown
 from hvp_patching.prompts.data_files import read_table
 from hvp_patching.prompts.pair import PromptError, PromptPair, UnfitPrompt, label
 from hvp_patching.prompts.seeded import digest, shuffled
@@ -25,6 +26,11 @@ def candidates(seed: int = 0) -> Iterator[PromptPair]:
     prompts: dict[str, PromptPair] = {}
     templates: dict[str, str] = {}
     for row in read_table(FILE, COLUMNS):
+        if not re.fullmatch(r"\w+", row["relation"]):
+            raise PromptError(
+                f"{FILE}: the relation {shown(row['relation'])} stands in ids; use letters, digits "
+                "and '_'"
+            )
         template = templates.setdefault(row["relation"], row["template"])
         if row["template"] != template or template.count(PLACE) != 1:
             raise PromptError(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from hvp_patching.failures import shown
 from hvp_patching.prompts.data_files import read_lists
 from hvp_patching.prompts.numbers import ONE_TOKEN, two_digit_numbers
 from hvp_patching.prompts.pair import (
@@ -41,12 +42,15 @@ def candidates(seed: int = 0, centuries: Sequence[int] = (17,)) -> Iterator[Prom
     `centuries`: first two digits of the years, 17 in the paper. Raises PromptError on others than
     whole numbers from 10 to 20.
     """
-    if isinstance(centuries, (int, str)):
-        raise PromptError(f"greater_than: centuries is {centuries!r}; give a list, such as [17]")
+    if not isinstance(centuries, list | tuple | range):
+        raise PromptError(
+            f"greater_than: centuries is {shown(centuries)}; give a list, such as [17]"
+        )
     for century in centuries:
-        if century not in range(10, 21):
+        if type(century) is not int or century not in range(10, 21):
             raise PromptError(
-                f"task 'greater_than': century {century!r} is not among 10 to 20; give two digits"
+                f"task 'greater_than': century {shown(century)} is not among 10 to 20; give two "
+                "digits"
             )
     years = {
         f"greater_than-{noun}-{century}{year:02d}": (noun, century, year)
@@ -79,7 +83,7 @@ def settle(
     """
     if target not in TARGETS:
         raise PromptError(
-            f"unknown target {target!r} for greater_than; known: {', '.join(TARGETS)}"
+            f"unknown target {shown(target)} for greater_than; known: {', '.join(TARGETS)}"
         )
     year = _check_split(model, pair)
     convention = _convention(model, pair)

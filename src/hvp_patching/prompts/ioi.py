@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hvp_patching.prompts.data_files import read_lists
-from hvp_patching.prompts.pair import PromptPair
+from hvp_patching.prompts.data_files import check_templates, read_lists
+from hvp_patching.prompts.pair import PromptError, PromptPair
 from hvp_patching.prompts.seeded import draw
 from hvp_patching.prompts.task import Task, take
 
 FILE = "ioi.yaml"
 # Ten times what the paper needs at most, and still a vanishing part of the possible combinations.
 POOL = 3000
+ATTEMPTS = 1000  # draws of a prompt that is not there yet
+PLACES = ("first", "second", "subject", "place", "object")
 
 
 def names() -> list[str]:
@@ -20,15 +22,22 @@ def names() -> list[str]:
 
 
 def candidates(seed: int = 0) -> Iterator[PromptPair]:
-    """Distinct prompts; the names' orders ABBA and BABA alternate, so even numbers are balanced."""
+    """Distinct prompts; the names' orders ABBA and BABA alternate, so even numbers are balanced.
+
+    Fewer than POOL where the lists make no more. PromptError for a template of other places.
+    """
     data = read_lists(FILE, ("templates", "names", "places", "objects"))
+    check_templates(FILE, data["templates"], PLACES)
+    if len(data["names"]) < 2:
+        raise PromptError(f"{FILE}: one name; give two at least")
     # Two seeds make different prompts, so their ids must differ too.
     prefix = "ioi" if seed == 0 else f"ioi-s{seed}"
     seen: set[str] = set()
     for index in range(POOL):
-        attempt = 0
-        while (prompt := _prompt(data, seed, index, attempt))[0] in seen:
-            attempt += 1
+        drawn = (_prompt(data, seed, index, attempt) for attempt in range(ATTEMPTS))
+        prompt = next((one for one in drawn if one[0] not in seen), None)
+        if prompt is None:
+            return  # short lists have no more
         seen.add(prompt[0])
         yield PromptPair(prompt[0], target=f" {prompt[1]}", prompt_id=f"{prefix}-{index:04d}")
 

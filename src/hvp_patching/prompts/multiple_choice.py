@@ -55,6 +55,11 @@ def with_other_letters(pair: PromptPair, seed: int = 0) -> PromptPair:
     choices = _choices(pair)
     used = [letter for letter, _ in choices]
     pool = [letter for letter in LETTERS if letter not in used]
+    if len(pool) < len(used):
+        raise UnfitPrompt(
+            f"{label(pair)}: {len(used)} choices leave {len(pool)} other letters; give fewer",
+            "too many choices",
+        )
     fresh: list[str] = []
     for letter in used:
         key = (seed, pair.prompt_id or pair.clean, "other letters", letter)

@@ -82,6 +82,14 @@ def test_missing_files_and_tensors(folder):
         ({"metadata": {"hook_name": "blocks.0.hook_mlp_out"}}, "residual stream"),
         ({"normalize_activations": "expected_average_only_in"}, "fold the factor"),
         ({"normalize_activations": "odd"}, "has the normalisation 'odd'"),
+        ({"metadata": ["blocks.0.hook_resid_pre"]}, "metadata in cfg.json is .* an object"),
+        ({"metadata": "x" * 10**5}, r"metadata in cfg.json is 'x+\.\.\."),
+        ({"model_from_pretrained_kwargs": "yes"}, "kwargs in cfg.json is 'yes'; it must be an obj"),
+        ({"activation_fn_kwargs": 3}, "activation_fn_kwargs in cfg.json is 3; it must be an obj"),
+        ({"metadata": {"hook_name": [1]}}, "residual stream"),
+        ({"architecture": ["topk"]}, "has the architecture"),
+        ({"normalize_activations": ["none"]}, "has the normalisation"),
+        ({"d_sae": "many"}, "says d_sae = many"),
     ],
 )
 def test_configurations_that_mean_something_else(folder, values, match):

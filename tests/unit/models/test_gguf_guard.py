@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -278,3 +281,114 @@ def test_a_vocabulary_is_walked_in_no_time(tmp_path: Path) -> None:
     start = time.perf_counter()
     check_header(path)
     assert time.perf_counter() - start < 5
+
+
+def _many(count: int, seed: int) -> dict[str, float]:
+    """What gguf_mutants.py finds, in a process of its own with a limit on memory and time."""
+    if not Path("/proc/self/statm").is_file():
+        pytest.skip("needs a system that says how much memory a process has (Linux)")
+    script = Path(__file__).with_name("gguf_mutants.py")
+    command = [sys.executable, str(script), str(count), str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60 + count / 100)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    "count", [10_000, pytest.param(100_000, marks=pytest.mark.fuzz)], ids=["some", "many"]
+)
+def test_malformed_headers_end_in_one_line_within_memory_and_time(count: int) -> None:
+    found = _many(count, seed=count)
+    assert found["refused"] == count
+    assert found["read"] > 0  # so not everything is refused
+    assert found["slowest_ms"] < 1000
+    assert found["grown_mib"] < 64
+
+
+def test_what_would_take_readers_long_is_refused(tmp_path: Path) -> None:
+    many = 1 << 17
+    keys = header(*(key(str(i), 7, b"\0") for i in range(many)))
+    assert f"{many} keys are more than 65536" in refused(tmp_path / "x.gguf", keys)
+    flags = header(
+        key("a", ARRAY, array(0, 1 << 21)) + bytes(1 << 21), key("b", ARRAY, array(0, 1))
+    )
+    words = "with 'b' the arrays have more than 2097152 elements"
+    assert words in refused(tmp_path / "x.gguf", flags + b"\0")
+    token = header(key("a", ARRAY, array(STRING, 1, text("x" * 8193))))
+    assert "a string of 'a' has 8193 bytes" in refused(tmp_path / "x.gguf", token)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "words"),
+    [
+        ((0, 0), "'t1' lies on bytes of another one"),
+        ((0, 32), "'t1' lies on bytes of another one"),
+        ((64, 40), "'t1' is not aligned to 32 bytes"),
+        ((0, 96), "'t1' would end at byte"),
+    ],
+)
+def test_tensors_lie_in_the_file_on_bytes_of_their_own(
+    offsets: tuple[int, int], words: str, tmp_path: Path
+) -> None:
+    tensors = tuple(tensor(f"t{i}", (16,), offset=offset) for i, offset in enumerate(offsets))
+    start = -(-len(header(tensors=tensors)) // 32) * 32
+    raw = header(tensors=tensors).ljust(start, b"\0") + bytes(128)
+    assert words in refused(tmp_path / "x.gguf", raw)
+
+
+def test_a_long_list_of_lengths_is_held_to_the_tensors(tmp_path: Path) -> None:
+    lengths = struct.pack("<5000I", *[1] * 4999, 10**9)
+    raw = header(
+        key("llama.feed_forward_length", ARRAY, array(U32, 5000, lengths)),
+        tensors=(tensor("blk.0.x", (8,)),),
+    )
+    words = "llama.feed_forward_length makes 1000000000, and the tensors have 8 at most"
+    assert words in refused(tmp_path / "x.gguf", raw + bytes(64))
+
+
+def test_a_long_name_is_cut_in_the_message(tmp_path: Path) -> None:
+    raw = header(key("k" * 100_000, 13, b""))
+    assert len(refused(tmp_path / "x.gguf", raw)) < 700
+
+
+def test_a_header_that_says_too_little_builds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its sizes a library takes those of its defaults: 7B weights, drawn at random."""
+    from hvp_patching.models import convert
+
+    def build(*_: object, **__: object) -> None:
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr(convert.AutoModelForCausalLM, "from_pretrained", build)
+    path = tmp_path / "x.gguf"
+    sizes = {
+        **{"block_count": 1, "embedding_length": 8, "attention.head_count": 2},
+        **{"feed_forward_length": 8},
+    }
+    architecture = key("general.architecture", STRING, text("llama"))
+    for missing in (*sizes, ""):
+        keys = [
+            key(f"llama.{name}", U32, struct.pack("<I", value))
+            for name, value in sizes.items()
+            if name != missing
+        ]
+        raw = header(architecture, *keys, tensors=(tensor("blk.0.x", (8, 8)),))
+        path.write_bytes(raw + bytes(512))
+        with pytest.raises(ModelError) as caught:
+            convert_gguf(path, tmp_path / "model", get_spec("tiny-llama"))
+        said = {
+            "block_count": "says the number of layers of none",
+            "": "tiny-llama has 3 layers of width 32, 4 heads, MLP 64, and the model in ",
+        }
+        assert said.get(missing, f"does not say llama.{missing}") in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "model").exists()
+
+
+def test_two_architectures_in_one_header_are_refused(tmp_path: Path) -> None:
+    keys = [key(f"{name}.block_count", U32, struct.pack("<I", 0)) for name in ("llama", "qwen2")]
+    path = tmp_path / "x.gguf"
+    path.write_bytes(header(*keys))
+    with pytest.raises(ModelError, match="the number of layers of llama, qwen2; give a GGUF file"):
+        convert_gguf(path, tmp_path / "model", get_spec("tiny-llama"))
