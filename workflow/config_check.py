@@ -22,6 +22,7 @@ from config_values import (
     not_finite,
     odd_values,
     read_values,
+    shown,
 )
 from snakemake.exceptions import WorkflowError
 
@@ -35,7 +36,6 @@ from jsonschema.exceptions import best_match  # noqa: E402
 for name in _absent:
     del sys.modules[name]
 
-from hvp_patching.failures import shown  # noqa: E402
 from hvp_patching.frames import READINGS  # noqa: E402
 from hvp_patching.places import SITES  # noqa: E402
 from hvp_patching.settings import Setting  # noqa: E402

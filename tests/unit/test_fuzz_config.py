@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import json
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -32,7 +33,7 @@ def profile(name: str) -> dict[str, Any]:
     for file in dict.fromkeys(("config", name)):
         text = (ROOT / "config" / f"{file}.yaml").read_text(encoding="utf-8")
         update_config(config, yaml.safe_load(text))
-    return config
+    return json.loads(json.dumps(config))  # no two keys share one list, as aliases do
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

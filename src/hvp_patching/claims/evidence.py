@@ -87,8 +87,12 @@ class Evidence:
     def _answered(self, query: Query) -> list[Number]:
         try:
             return self._compute(query)
+        except ClaimsError as error:
+            if f"'{query.name}'" in str(error):
+                raise
+            raise ClaimsError(f"query '{query.name}': {error}") from error
         except Exception as error:  # whatever pandas and numpy make of its columns and words
-            if isinstance(error, ClaimsError) or out_of_memory(error):
+            if out_of_memory(error):
                 raise
             raise ClaimsError(
                 f"query '{query.name}' has no answer ({type(error).__name__}: {one_line(error)}); "

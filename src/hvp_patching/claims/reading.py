@@ -19,6 +19,7 @@ MECHANISM, ANALOGUE, PRINTED, FACT, NOT_RUN = KINDS = (
     "not_run",
 )
 ONE_MODEL = "analogue"
+LONGEST = 1000  # characters of a message
 SCOPE_COLUMNS = ("claim_id", "kind", "query", "number", "restated", "need", "reason")
 CLAIM_COLUMNS = (
     *("claim_id", "section", "claim", "model", "task", "unit", "comparison"),
@@ -27,7 +28,11 @@ CLAIM_COLUMNS = (
 
 
 class ClaimsError(ValueError):
-    """Data of the ledger that do not fit together."""
+    """Data of the ledger that do not fit together; one line, whatever they hold."""
+
+    def __init__(self, message: str) -> None:
+        said = " ".join(message.split())
+        super().__init__(said if len(said) <= LONGEST else f"{said[:LONGEST]}…")
 
 
 @dataclass(frozen=True)

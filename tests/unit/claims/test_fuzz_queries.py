@@ -176,6 +176,7 @@ def is_answered_or_named(source, parts, file: Path, results, claim) -> None:
 
 
 @example(source=BASE, parts=[("than", float("nan"))])
+@example(source=BASE, parts=[("of", {"x": "prompt_id"})])
 @example(source=BASE, parts=[("statistic", "quantile"), ("of", {"x": "error"})])
 @example(source=BASE, parts=[("statistic", "mean"), ("of", {"x": "error"}), ("than", "engine")])
 @QUERIES
@@ -235,6 +236,7 @@ def rows_are_read_or_named(changes, length, folder: Path) -> None:
     assert any(str(path) in message for path in paths) or message.startswith(("C", "'"))
 
 
+@example(changes=[(2, 0, "a\nb")], length=0)
 @given(changes=ROWS, length=st.sampled_from([0, 0, 0, 10, 300]))
 @settings(max_examples=SOME, suppress_health_check=shared)
 def test_rows_of_claims_are_read_or_named(changes, length, tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -165,6 +166,33 @@ def test_hub_snapshot_is_asked_for_safetensors_at_the_pinned_revision(
     assert json.loads((folder / "hvp_model.json").read_text())["commit"] == "a" * 40
     prepare_model("gpt2-small", tmp_path / "m", tmp_path, revision="b" * 40)
     assert asked["revision"] == "b" * 40
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_damaged_file_of_the_hubs_cache_is_refused_and_removed(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client keeps each file under its hash and compares sizes alone."""
+    commit, blobs = tmp_path / "snapshots" / ("a" * 40), tmp_path / "blobs"
+    commit.mkdir(parents=True)
+    blobs.mkdir()
+    for file in checkpoint.iterdir():
+        blob = blobs / hashlib.sha256(file.read_bytes()).hexdigest()
+        shutil.copy(file, blob)
+        (commit / file.name).symlink_to(blob)
+    monkeypatch.setattr(convert, "snapshot_download", lambda *_, **__: str(commit))
+    prepare_model("gpt2-small", tmp_path / "m", tmp_path)
+    weights = (commit / "model.safetensors").resolve()
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1  # of the same size, and a whole file to safetensors
+    weights.write_bytes(raw)
+    with pytest.raises(ModelError) as caught:
+        prepare_model("gpt2-small", tmp_path / "again", tmp_path)
+    message = _one_line(caught)
+    assert message.startswith(f"gpt2-small: a damaged download in {commit}: model.safetensors had")
+    assert f"instead of {weights.name} and was removed; run again" in message
+    assert not weights.exists()
+    assert not (tmp_path / "again").exists()
 
 
 @pytest.mark.usefixtures("no_network")
