@@ -144,7 +144,7 @@ MEANINGS = {
     ),
     "relative_error": "sum |predicted - effect| / sum |effect| over sets and prompts, a fraction",
     "mean_effect": "mean |joint effect|, in the metric's units",
-    "best": "true or false: no other predictor has a smaller relative_error",
+    "best": "true or false: the smallest relative_error but for rules along the set's path",
     **holding(
         "end of the 95% prompt bootstrap",
         *(f"{of}_{end}" for of in ("relative", "median") for end in ("low", "high")),

@@ -26,6 +26,8 @@ COMPUTE_RULES = (
     "compute_probes",
     "compute_sweep",
     "compute_convergence",
+    "compute_sets",
+    "compute_spectrum",
 )
 # "rule name:", or an anonymous rule that a loop makes one of each table or figure
 RULE = re.compile(r"^(?:rule (\w+)| +rule):\n(.*?)(?=^\S|\Z)", re.M | re.S)

@@ -15,6 +15,7 @@ from hvp_patching.metrics.errors import ScoresError
 Floats = NDArray[np.float64]
 KIND = ["metric", "drawn", "size"]
 ENDS = (0.025, 0.975)
+EXPANSIONS = ("joint_ap", "joint_hvp")  # at the unpatched run alone
 
 
 def set_errors(
@@ -25,7 +26,8 @@ def set_errors(
     ``effects`` is the frame ``set_effects``. relative_error is Σ|predicted − effect| / Σ|effect|
     over sets and prompts, median_relative_error the median of |predicted − effect| / |effect| over
     those with |effect| > trivial_effect (in the metric's units); both as fractions, NaN where there
-    is no effect. Prompts are resampled, with all their sets; ends are NaN for a single prompt, and
+    is no effect. best: the smallest relative_error but for rules of several steps along the set's
+    path. Prompts are resampled, with all their sets; ends are NaN for a single prompt, and
     where a resample has no effect. Raises ``ScoresError`` for no rows, numbers that are not finite,
     a set that stands twice, and predictors or prompts with other sets than the rest.
     """
@@ -38,9 +40,18 @@ def set_errors(
     rows = []
     for key, group in effects.groupby(KIND, sort=False):
         own = list(_of_kind(group, key, trivial_effect, n_resamples, seed))
-        least = min(row["relative_error"] for row in own)
-        rows += [row | {"best": bool(row["relative_error"] == least)} for row in own]
+        errors = [row["relative_error"] for row in own if not _steps(row["predictor"])]
+        least = min(errors, default=float("nan"))
+        rows += [
+            row | {"best": row["relative_error"] == least and not _steps(row["predictor"])}
+            for row in own
+        ]
     return pd.DataFrame(rows)
+
+
+def _steps(predictor: str) -> bool:
+    """Whether it is a rule of several steps along the set's path, which converges to the effect."""
+    return predictor.startswith("joint_") and predictor not in EXPANSIONS
 
 
 def _of_kind(

@@ -66,6 +66,12 @@ def test_no_effect_has_no_relative_error():
     assert not found["best"].any()
 
 
+def test_a_rule_of_many_steps_is_never_the_best():
+    misses = MISSES | {"joint_ig_10": (0.0, 0.0, 0.0, 0.0)}
+    found = set_errors(frame(misses), n_resamples=100).set_index("predictor")["best"]
+    assert found.to_dict() == {"sum_ap": False, "joint_hvp": True, "joint_ig_10": False}
+
+
 def test_kinds_stand_apart_in_their_order():
     both = pd.concat([frame(size=5), frame(size=2, metric="logit_difference")])
     found = set_errors(both, n_resamples=100)

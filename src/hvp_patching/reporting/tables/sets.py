@@ -38,7 +38,8 @@ NOTES = (
         r"All heads of a set are held at the other run's value in one pass; $|\Delta_S|$ is the "
         r"size of that effect, in nats or logits, mean over sets and prompts. Errors: "
         r"$\sum|\mathrm{predicted} - \Delta_S| / \sum|\Delta_S|$ over sets and prompts in percent, "
-        r"with the interval over prompts (medians: CSV file). Bold: the smallest."
+        r"with the interval over prompts (medians: CSV file). Bold: the smallest but "
+        r"for MS-HVP and IG of the set, which converge to its effect."
     ),
     Tex(
         r"Sums are over the heads of the set, each patched alone; pairs are "
