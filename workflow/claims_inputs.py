@@ -48,6 +48,7 @@ RUNS = {
 }
 RUNS_OF_PROMPT_LISTS = {
     "faithfulness": ("compute_edges", "compute_faithfulness"),
+    "edge_timing": ("compute_edge_timing",),
     "feature_scores": ("compute_features",),
 }
 
