@@ -161,7 +161,7 @@ def made_up(result: str, seed: int) -> pd.DataFrame:
         "absolute_errors": {"estimator": ["ap", "hvp"], "reduction": [np.nan, 0.5]}
         | {"reduction_low": [np.nan, 0.4], "reduction_high": [np.nan, 0.6], "n_prompts": N},
         "prefix": {"n_prompts": np.arange(1, 47), "reduction": 0.7},
-        "edge_costs": {"method": ["eap", "hvp_input", "hvp_joint", "selective_exact_100"]}
+        "edge_costs": {"method": ["eap", "hvp_input", "hvp_joint", "hvp_joint_flagged"]}
         | {"overhead": [1.0, 1.3, 1.4, 2.0], "n_prompts": 100},
         "feature_errors": {"layer": [12, 12, 22, 22], "estimator": ["ap", "hvp"] * 2}
         | {"mae": [1.0, 0.2, 2.0, 0.3], "correlation": [0.98, 0.9995, 0.97, 0.9999]}
