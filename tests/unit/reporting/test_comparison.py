@@ -260,8 +260,8 @@ def make_tables(papers, gpt2="gpt2-small", pythia="pythia-410m", gemma="gemma-2-
         9: made(
             papers,
             9,
-            paired=pairs,
-            summary=each(ioi, summarize),
+            hessian_paired=pairs,
+            hessian_summary=each(ioi, summarize),
             marks_table9=marks(pairs, ["ap"], "ms_hvp_5"),
         ),
         10: made(papers, 10, one, marks_table10=marks(top, ["gim"], "ap")),
