@@ -12,6 +12,7 @@ import yaml
 from snakemake.utils import update_config
 
 from hvp_patching.aggregates import FRAMES, overall_frame
+from hvp_patching.claims.reading import read_queries
 from hvp_patching.reporting.tables import load_table, numbered_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,8 +68,9 @@ def test_an_analysis_of_several_settings_reads_each_of_them(name, profile):
         assert analysis.reads[0].startswith("marks_")
 
 
-def test_every_analysis_is_read_by_an_artefact_or_another_analysis():
+def test_every_analysis_is_read_by_an_artefact_the_ledger_or_another_analysis():
     read = {name for spec in SPECS.values() for name in spec.reads}
+    read |= {query.result for query in read_queries(ROOT / "data/claims/queries.yaml").values()}
     read |= {
         name for analysis in (*ANALYSES.values(), *OVERALL.values()) for name in analysis.reads
     }
