@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
+from hvp_patching.checking.around_nodes import compared, orders_of, steps_around
 from hvp_patching.checking.check import Check, Comparison
-from hvp_patching.checking.differences import OFFSETS, derivatives
 from hvp_patching.checking.plain import Move, PlainPaths
-from hvp_patching.checking.reference import FORWARD, path_sizes
 from hvp_patching.checking.subject import Subject
 from hvp_patching.paths.jets import Jets
 from hvp_patching.paths.joint import Members
@@ -30,25 +29,16 @@ def check_joint(
     jets: of the sets, in their order. foil_ids: those of a logit difference, none for the
     log-probability. CheckFailed as in check_jets.
     """
-    orders = [int((~jets.values[:, i].isnan()).any(0).sum()) - 1 for i in range(len(jets.nodes))]
+    orders = orders_of(jets)
     rows = [(number, place) for number in range(len(sets)) for place in range(len(jets.nodes))]
 
     def verify(chosen: Sequence[SetRow]) -> Iterator[Comparison]:
         for number, place in chosen:
             members, node, order = sets[number], jets.nodes[place], orders[place]
-            steps = [node + by for by in (OFFSETS if order else OFFSETS[:1])]
-            logits = _logits(subject.paths, members, steps)
-            found = derivatives(_metric(subject.paths, logits, foil_ids), order)
-            tolerances = found.errors + subject.tolerance(path_sizes(logits, order))
+            logits = _logits(subject.paths, members, steps_around(node, order))
             where = f"{subject.prompt}, set of {_named(members)}, node {node:g}"
-            for k in range(order + 1):
-                yield Comparison(
-                    f"{where}, order {k}",
-                    FORWARD,
-                    float(jets.values[number, place, k]),
-                    float(found.values[k]),
-                    float(tolerances[k]),
-                )
+            f = _metric(subject.paths, logits, foil_ids)
+            yield from compared(subject, where, jets.values[number, place], f, logits, order)
 
     check.rows(subject.prompt, rows, verify)
 

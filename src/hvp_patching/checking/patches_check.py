@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from hvp_patching.checking.around_nodes import compared, orders_of, steps_around
 from hvp_patching.checking.check import Check, Comparison
-from hvp_patching.checking.differences import OFFSETS, derivatives
 from hvp_patching.checking.plain import Move
-from hvp_patching.checking.reference import FORWARD, path_sizes
 from hvp_patching.checking.subject import Subject
 from hvp_patching.paths.jets import Jets
 from hvp_patching.paths.patches import Patch
@@ -26,7 +25,7 @@ def check_patches(
     if not check.on:
         return
     made = list(patches())
-    orders = [int((~jets.values[:, i].isnan()).any(0).sum()) - 1 for i in range(len(jets.nodes))]
+    orders = orders_of(jets)
     rows = [(i, node) for i in range(len(made)) for node in range(len(jets.nodes))]
 
     def verify(chosen: Sequence[PatchRow]) -> Iterator[Comparison]:
@@ -34,18 +33,10 @@ def check_patches(
             patch, node, order = made[number], jets.nodes[place], orders[place]
             paths = subject.paths_at(patch.hook.rpartition("hook_")[2])
             shift = patch.direction.to(paths.a[patch.layer])
-            offsets = OFFSETS if order else OFFSETS[:1]
-            logits = paths.logits([Move(patch.layer, (node + by) * shift) for by in offsets])
-            found = derivatives(paths.metric(logits), order)
-            tolerances = found.errors + subject.tolerance(path_sizes(logits, order))
+            steps = steps_around(node, order)
+            logits = paths.logits([Move(patch.layer, step * shift) for step in steps])
             where = f"{subject.prompt}, layer {patch.layer}, index {patch.index}, node {node:g}"
-            for k in range(order + 1):
-                yield Comparison(
-                    f"{where}, order {k}",
-                    FORWARD,
-                    float(jets.values[number, place, k]),
-                    float(found.values[k]),
-                    float(tolerances[k]),
-                )
+            ours = jets.values[number, place]
+            yield from compared(subject, where, ours, paths.metric(logits), logits, order)
 
     check.rows(subject.prompt, rows, verify)
